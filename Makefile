@@ -1,0 +1,169 @@
+# `make help` lists everything. Works with GNU make 3.81 and newer.
+
+# PYTHON=/path/to/python3.13 chooses the interpreter of .venv; without it local/setup.sh finds one.
+PYTHON ?=
+# Which environment of infra/environments `plan`, `apply` and `destroy` are about.
+ENV ?= local
+# Which zips `package` builds: local (this interpreter) or aws (the Lambda runtime, arm64).
+TARGET ?= local
+
+export PYTHON
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+RUN := $(BIN)/python -m
+LOCAL := $(RUN) local
+PYTEST := $(BIN)/pytest --quiet
+
+# Terraform stops at a configuration file that is named but missing.
+ifeq ($(wildcard $(TF_CLI_CONFIG_FILE)),)
+unexport TF_CLI_CONFIG_FILE
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help \
+  up down status logs key redrive \
+  setup format check test package schemas lock clean \
+  lint type imports security validate checkov workflows states drift \
+  test-unit test-contract test-packaging test-infra test-integration \
+  plan apply destroy \
+  setup-local setup-checkov account
+
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
+
+##@ The platform on this machine (no AWS account, no Docker)
+
+up: setup-local ## Start or heal it: local cloud, local models, the whole of infra/ applied; then call it once in each mode
+	@$(LOCAL) up
+
+down: setup-local ## Stop what `up` started
+	@$(LOCAL) down
+
+status: setup-local ## Show what runs; fails unless all of it is healthy
+	@$(LOCAL) status
+
+logs: setup-local ## Show logs; FUNCTION=name for one function's, LINES=40, FOLLOW=1
+	@$(LOCAL) logs $(if $(FUNCTION),--function $(FUNCTION)) $(if $(LINES),--lines $(LINES)) $(if $(FOLLOW),--follow)
+
+key: setup-local ## Create an API key; NAME=who-it-is-for
+	@$(LOCAL) key $(or $(NAME),made-by-make)
+
+redrive: setup-local ## Move dead letters back to their queue; QUEUE=async
+	@$(LOCAL) redrive $(QUEUE)
+
+##@ Development
+
+setup: ## Bring .venv up to date with all development tools
+	@sh local/setup.sh dev
+
+format: setup ## Format and fix what can be fixed without a thought
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format --quiet .
+	@terraform fmt -recursive infra
+
+check: setup setup-checkov ## Everything that can be said without running the code
+	@$(RUN) tests.run check
+
+test: setup setup-checkov ## `check`, then every test there is, on a platform of their own
+	@$(RUN) tests.run test
+
+package: setup-local ## Build the zips that Terraform deploys; TARGET=local or aws
+	@$(RUN) infra.packaging.build --target $(TARGET)
+
+schemas: setup-local ## Write the JSON Schemas of the API's models and of the events from the code
+	@$(RUN) infra.packaging.schemas
+
+lock: setup ## Resolve requirements again; UPGRADE=1 takes the newest versions, UPGRADE=name one package's
+	@BIN=$(BIN) sh requirements/lock.sh $(UPGRADE)
+
+clean: ## Remove build outputs and caches; the platform's state and the virtual environments stay
+	@rm -rf build .local/cache .local/check .local/reports infra/modules/*/.terraform.lock.hcl
+	@find functions infra layers local tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+##@ The parts of `make check`
+
+lint: setup ## ruff: rules and formatting
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+
+type: setup ## mypy, strict
+	@$(BIN)/mypy --no-error-summary
+
+imports: setup ## import-linter: who may import whom
+	@$(BIN)/lint-imports --cache-dir .local/cache/import-linter
+
+security: setup ## bandit over all that is deployed or run
+	@$(BIN)/bandit --configfile pyproject.toml --quiet --recursive functions layers/sluice infra/packaging local
+
+validate: setup ## terraform fmt and validate
+	@terraform fmt -check -recursive infra
+	@$(RUN) tests.infra.terraform validate
+
+checkov: setup-checkov ## checkov on infra/, offline
+	@.local/venvs/checkov/bin/python .local/venvs/checkov/bin/checkov --directory infra --framework terraform \
+	  --skip-path infra/packaging --skip-download --compact --quiet
+
+workflows: setup ## GitHub workflows: schema, then zizmor
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	@$(BIN)/zizmor --offline --quiet --no-progress .github
+
+states: setup ## statelint on the state machines
+	@$(BIN)/statelint infra/state_machines/*.asl.json
+
+drift: setup ## Generated schemas are the ones that are checked in
+	@$(RUN) infra.packaging.schemas --check
+
+##@ The parts of `make test` (besides `make check`)
+
+test-unit: setup ## Without sockets; ARGS are pytest's
+	@$(PYTEST) tests/unit $(ARGS)
+
+test-contract: setup ## What two sides must agree on; ARGS are pytest's
+	@$(PYTEST) tests/contract $(ARGS)
+
+test-packaging: setup ## The zips; needs a package index the first time; ARGS are pytest's
+	@$(PYTEST) tests/packaging $(ARGS)
+
+test-infra: setup ## terraform test: every module, the root, the bootstrap; ARGS are pytest's
+	@$(PYTEST) tests/infra $(ARGS)
+
+test-integration: setup ## The whole platform, applied to a local cloud of its own; ARGS are pytest's
+	@$(PYTEST) tests/integration $(ARGS)
+
+##@ Environments; ENV=local (default), dev, staging or prod, and then STATE_BUCKET=the account's Terraform state
+
+ifeq ($(ENV),local)
+
+plan: setup-local ## Show what an apply would change
+	@$(LOCAL) plan
+
+apply: up ## Apply; asks first, except for ENV=local
+
+destroy: setup-local ## Destroy everything; asks first, except for ENV=local
+	@$(LOCAL) destroy
+
+else
+
+# Working data apart from every other environment's, so that none is ever applied with another's state.
+TERRAFORM = TF_DATA_DIR='$(CURDIR)/.local/accounts/$(ENV)' terraform -chdir=infra
+
+plan apply destroy: account
+	@$(TERRAFORM) $@ -var-file=environments/$(ENV).tfvars
+
+account: setup-local
+	@test -f infra/environments/$(ENV).tfvars || { echo "error: there is no infra/environments/$(ENV).tfvars" >&2; exit 1; }
+	@$(RUN) infra.packaging.build --target aws
+	@$(TERRAFORM) init -input=false -reconfigure -lockfile=readonly $(if $(TF_PLUGIN_DIR),-plugin-dir=$(TF_PLUGIN_DIR)) \
+	  -backend-config=environments/$(ENV).s3.tfbackend $(if $(STATE_BUCKET),-backend-config=bucket=$(STATE_BUCKET))
+
+endif
+
+setup-local:
+	@sh local/setup.sh local
+
+setup-checkov:
+	@sh local/setup.sh checkov
