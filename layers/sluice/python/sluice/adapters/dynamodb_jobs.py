@@ -1,0 +1,92 @@
+"""Asynchronous jobs in the table: one item each, changed by one conditional write at a time."""
+
+from typing import Any, Final
+
+from sluice.adapters.dynamodb import ABSENT, PRESENT, ConditionFailedError, Item, Table, to_struct, to_values
+from sluice.domain.errors import NotFoundError
+from sluice.domain.jobs import AsyncJob, Claim, ClaimOutcome, JobStatus
+
+PREFIX: Final = "ASYNC#"
+SORT_KEY: Final = "META"
+
+_STATUSES: Final = {f":{status.value}": status.value for status in JobStatus}
+_CLAIMABLE: Final = (
+    f"{PRESENT} AND (#status = :queued OR (#status = :failed AND #permanent = :no)"
+    " OR (#status = :in_progress AND lease_until <= :now))"
+)
+_OURS: Final = "attempts = :attempts AND #status IN (:queued, :in_progress)"
+# What becomes of an attempt; everything else of a job is fixed when it is created or claimed.
+_OUTCOME_FIELDS: Final = (
+    "status", "updated_at", "lease_until", "final_attempt", "permanent", "completed_at", "response_key", "error",
+    "usage", "cost_micro_usd",
+)  # fmt: skip
+
+
+class DynamoDBJobs:
+    """Implements :class:`~sluice.domain.ports.JobStore`."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def create(self, job: AsyncJob) -> None:
+        self._table.put({"pk": _partition(job.id), "sk": SORT_KEY, **to_values(job)}, condition=ABSENT)
+
+    def get(self, job_id: str) -> AsyncJob | None:
+        item = self._table.get(_partition(job_id), SORT_KEY, consistent=True)
+        return from_item(item) if item else None
+
+    def claim(self, job_id: str, *, now: int, lease_until: int, final_attempt: bool) -> Claim:
+        wanted = {name: _STATUSES[name] for name in (":queued", ":failed", ":in_progress")}
+        try:
+            item = self._table.update(
+                _partition(job_id),
+                SORT_KEY,
+                "SET #status = :in_progress, updated_at = :now, lease_until = :lease, final_attempt = :final,"
+                " attempts = attempts + :one REMOVE completed_at",
+                condition=_CLAIMABLE,
+                values=wanted | {":no": False, ":now": now, ":lease": lease_until, ":final": final_attempt, ":one": 1},
+                names={"#status": "status", "#permanent": "permanent"},
+            )
+        except ConditionFailedError as exc:
+            if exc.item is None:
+                raise NotFoundError("There is no such job.") from exc
+            job = from_item(exc.item)
+            leased = job.status is JobStatus.IN_PROGRESS
+            return Claim(outcome=ClaimOutcome.LEASED if leased else ClaimOutcome.SETTLED, job=job)
+        return Claim(outcome=ClaimOutcome.CLAIMED, job=from_item(item))
+
+    def settle(self, job: AsyncJob) -> None:
+        outcome = to_values(job)
+        kept = [name for name in _OUTCOME_FIELDS if outcome[name] is not None]
+        dropped = [name for name in _OUTCOME_FIELDS if outcome[name] is None]
+        expression = "SET " + ", ".join(f"#{name} = :new_{name}" for name in kept)
+        if dropped:
+            expression += " REMOVE " + ", ".join(f"#{name}" for name in dropped)
+        values: dict[str, Any] = {f":new_{name}": outcome[name] for name in kept}
+        expected = {name: _STATUSES[name] for name in (":queued", ":in_progress")}
+        try:
+            self._table.update(
+                _partition(job.id),
+                SORT_KEY,
+                expression,
+                condition=_OURS,
+                values={**values, **expected, ":attempts": job.attempts},
+                names={f"#{name}": name for name in _OUTCOME_FIELDS},
+            )
+        except ConditionFailedError as exc:
+            if not _is_stored(job, exc.item):
+                raise
+
+
+def from_item(item: Item) -> AsyncJob:
+    """The job that an item holds. :raises ConfigurationError: it is malformed."""
+    return to_struct(item, AsyncJob)
+
+
+def _is_stored(job: AsyncJob, item: dict[str, Any] | None) -> bool:
+    """Whether our own write got there before: botocore repeats a call whose answer was lost."""
+    return item is not None and (item["attempts"], item["status"]) == (job.attempts, job.status.value)
+
+
+def _partition(job_id: str) -> str:
+    return f"{PREFIX}{job_id}"

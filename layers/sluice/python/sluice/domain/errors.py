@@ -1,0 +1,175 @@
+"""Every error Sluice raises on purpose.
+
+::
+
+    SluiceError
+    ├── CallerError                    the request cannot be served as it stands
+    │   ├── InvalidRequestError        a field is missing, malformed or unsupported (names the field)
+    │   ├── AuthenticationError        no key, an unknown key, an expired or revoked key
+    │   ├── PermissionDeniedError      a valid key that may not do this
+    │   ├── NotFoundError              no such model, job or execution (of this caller)
+    │   └── ConflictError              the thing exists in a state that forbids the change
+    ├── ProviderError                  a model provider did not answer as asked
+    │   ├── ProviderThrottledError     its rate limit; may carry Retry-After
+    │   ├── ProviderOverloadedError    it says it is overloaded or not ready
+    │   ├── ProviderTimeoutError       no answer within the attempt's time
+    │   ├── ProviderUnavailableError   connection refused, cut, or a 5xx
+    │   ├── ProviderProtocolError      an answer that cannot be understood
+    │   ├── ProviderAuthError          our credentials or permissions were refused
+    │   └── ProviderRejectedError      it refuses this request; repeating it is useless
+    │       ├── ContextTooLongError    the prompt does not fit the model
+    │       └── ContentFilteredError   a safety system refused the content
+    ├── StateError                     a service that holds Sluice's own state failed
+    │   └── StateConflictError         a conditional write found another state than expected
+    └── ConfigurationError             the deployment is wrong: settings, routes or permissions
+
+Mapping to HTTP happens once, in :mod:`sluice.runtime.http`; translation from a service's own errors once per adapter.
+"""
+
+from typing import ClassVar
+
+
+class SluiceError(Exception):
+    """Base of the tree: useful for ``except`` at a boundary, never raised itself.
+
+    ``message`` is shown to the caller: it says what is wrong and what to do, and never holds a prompt, a key or an
+    address.
+    ``retryable`` says whether repeating the same work later can succeed.
+    """
+
+    retryable: ClassVar[bool] = False
+    default_code: ClassVar[str | None] = None
+
+    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.param = param
+
+
+class CallerError(SluiceError):
+    """The caller has to change something before asking again."""
+
+
+class InvalidRequestError(CallerError):
+    """A field is missing, has the wrong type, is out of range or asks for something unsupported."""
+
+
+class AuthenticationError(CallerError):
+    """No key was sent, or the key is unknown, expired or revoked."""
+
+    default_code = "invalid_api_key"
+
+
+class PermissionDeniedError(CallerError):
+    """The key is valid but may not use this model or route."""
+
+    default_code = "permission_denied"
+
+
+class NotFoundError(CallerError):
+    """The named thing does not exist, or belongs to another key (the two are never told apart)."""
+
+    default_code = "not_found"
+
+
+class ConflictError(CallerError):
+    """The thing exists in a state that forbids the change."""
+
+    default_code = "conflict"
+
+
+class ProviderError(SluiceError):
+    """A model provider did not answer as asked. ``target`` is the route target's name."""
+
+    retryable = True
+    default_code = "provider_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        target: str,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, code=code, param=param)
+        self.target = target
+        self.retry_after_s = retry_after_s
+
+
+class ProviderThrottledError(ProviderError):
+    """The provider's rate limit was hit; ``retry_after_s`` holds its Retry-After in seconds when it sent one."""
+
+    default_code = "provider_throttled"
+
+
+class ProviderOverloadedError(ProviderError):
+    """The provider says that it is overloaded, warming up or out of capacity."""
+
+    default_code = "provider_overloaded"
+
+
+class ProviderTimeoutError(ProviderError):
+    """The provider did not answer within the time of this attempt."""
+
+    default_code = "provider_timeout"
+
+
+class ProviderUnavailableError(ProviderError):
+    """The connection was refused or cut, or the provider answered with a server error."""
+
+    default_code = "provider_unavailable"
+
+
+class ProviderProtocolError(ProviderError):
+    """The provider answered with something that its protocol does not allow."""
+
+    default_code = "provider_bad_answer"
+
+
+class ProviderAuthError(ProviderError):
+    """The provider refused Sluice's credentials or permissions: only an operator can mend it."""
+
+    retryable = False
+    default_code = "provider_auth"
+
+
+class ProviderRejectedError(ProviderError):
+    """The provider refuses this very request; repeating it is useless."""
+
+    retryable = False
+    default_code = "provider_rejected"
+
+
+class ContextTooLongError(ProviderRejectedError):
+    """Prompt and requested output do not fit the model's context."""
+
+    default_code = "context_length_exceeded"
+
+
+class ContentFilteredError(ProviderRejectedError):
+    """A guardrail or the provider's safety system refused the content."""
+
+    default_code = "content_filter"
+
+
+class StateError(SluiceError):
+    """DynamoDB, S3, SQS, Step Functions or EventBridge failed; nothing was half done that a repeat would not mend."""
+
+    retryable = True
+    default_code = "state_unavailable"
+
+
+class StateConflictError(StateError):
+    """A conditional write found another state than expected: somebody else was first."""
+
+    retryable = False
+    default_code = "state_conflict"
+
+
+class ConfigurationError(SluiceError):
+    """The deployment itself is wrong: a setting, a route or a permission is missing. Only an operator can mend it."""
+
+    default_code = "misconfigured"

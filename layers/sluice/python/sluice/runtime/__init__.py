@@ -1,0 +1,1 @@
+"""What every function shares inside Lambda: settings, logs, traces, metrics, HTTP mapping and wiring."""

@@ -1,0 +1,85 @@
+"""Errors over HTTP: the one place where an error gets a status, and OpenAI's error shape."""
+
+import math
+from typing import Final
+
+import msgspec
+
+from sluice.domain import errors
+
+# The first class that an error is an instance of decides, so kinds stand above what they are a kind of.
+_STATUS: Final[tuple[tuple[type[errors.SluiceError], int], ...]] = (
+    (errors.AuthenticationError, 401),
+    (errors.PermissionDeniedError, 403),
+    (errors.NotFoundError, 404),
+    (errors.ConflictError, 409),
+    (errors.CallerError, 400),
+    (errors.ProviderThrottledError, 429),
+    (errors.ProviderOverloadedError, 503),
+    (errors.ProviderTimeoutError, 504),
+    (errors.ProviderRejectedError, 400),
+    (errors.ProviderError, 502),
+    (errors.StateConflictError, 409),
+    (errors.StateError, 503),
+)
+_TYPES: Final = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+OPERATORS_ONLY: Final = (
+    "Sluice is misconfigured and cannot serve this request. Its operator can find out why by the request id."
+)
+UNEXPECTED: Final = "Something went wrong inside Sluice. Its operator can find out what by the request id."
+
+
+class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's error: ``type`` is the family, ``code`` the precise reason, ``param`` the field to blame."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """The body of every response that is not a success."""
+
+    error: ErrorDetail
+
+
+def status_of(error: errors.SluiceError) -> int:
+    """The HTTP status of an error; 500 for one that only an operator can mend."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def error_type(status: int) -> str:
+    """The ``type`` that goes with a status, in OpenAI's words."""
+    return _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+
+
+def error_body(error: errors.SluiceError) -> ErrorBody:
+    """What the caller is told."""
+    # A configuration error names variables, items and permissions: for the log, not for callers.
+    hidden = isinstance(error, errors.ConfigurationError)
+    return ErrorBody(
+        ErrorDetail(
+            message=OPERATORS_ONLY if hidden else error.message,
+            type=error_type(status_of(error)),
+            param=error.param,
+            code=error.code,
+        )
+    )
+
+
+def unexpected_body() -> ErrorBody:
+    """What the caller is told of an exception nobody foresaw."""
+    return ErrorBody(ErrorDetail(message=UNEXPECTED, type=error_type(500), code="internal_error"))
+
+
+def error_headers(error: errors.SluiceError) -> dict[str, str]:
+    """When to ask again, and whether it is of any use; the ``openai`` clients obey both headers."""
+    headers: dict[str, str] = {}
+    retry_after_s = getattr(error, "retry_after_s", None)
+    if retry_after_s is not None:
+        headers["retry-after"] = str(max(1, math.ceil(retry_after_s)))
+    if not error.retryable and status_of(error) in (409, *range(500, 600)):
+        headers["x-should-retry"] = "false"
+    return headers

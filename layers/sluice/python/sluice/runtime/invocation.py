@@ -1,0 +1,69 @@
+"""What happens around every invocation, whatever triggered it: log context, trace, deadline, summary, metrics."""
+
+import os
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Final, Protocol
+
+from sluice.domain.deadline import Deadline
+from sluice.runtime.settings import Settings, load
+from sluice.telemetry import logs, metrics, tracing
+
+# Left of Lambda's own timeout for writing the log entry and answering: a function that is killed says nothing at all.
+SAFETY_MARGIN_S: Final = 1.0
+# A function with a short timeout keeps most of it for its work.
+LARGEST_MARGIN_SHARE: Final = 0.2
+
+
+class LambdaContext(Protocol):
+    """What Sluice uses of Lambda's context object."""
+
+    aws_request_id: str
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until Lambda kills the function."""
+        ...
+
+
+@cache
+def _settings() -> Settings:
+    return load(Settings, os.environ)
+
+
+_unused = [True]
+
+
+def _cold_start() -> bool:
+    """Whether this is the first invocation of this container."""
+    return bool(_unused) and _unused.pop()
+
+
+class Invocation:
+    """One invocation of a function, from begin to finish."""
+
+    def __init__(self, context: LambdaContext, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._started = clock()
+        left = context.get_remaining_time_in_millis() / 1000
+        self.deadline = Deadline.after(left - min(SAFETY_MARGIN_S, left * LARGEST_MARGIN_SHARE), clock)
+
+    def begin(self, *, request_id: str, **fields: object) -> None:
+        """Bind what every line of this invocation says.
+
+        :raises ConfigurationError: the function does not know who it is.
+        """
+        logs.begin(request_id=request_id, trace_id=tracing.trace_id(), **fields)
+        logs.canonical(cold_start=_cold_start())
+        tracing.begin()
+        settings = _settings()
+        environment, function = settings.sluice_environment, settings.sluice_service
+        logs.configure(function=function, environment=environment, level=settings.log_level)
+        metrics.configure(function=function, environment=environment)
+
+    def finish(self, *, failed: bool, throttled: bool = False, **fields: object) -> None:
+        """Write the canonical line and the function's metrics."""
+        duration_ms = round((self._clock() - self._started) * 1000, 1)
+        write = logs.get_logger().error if failed else logs.get_logger().info
+        write("request", duration_ms=duration_ms, **{**logs.canonical_fields(), **fields})
+        metrics.emit(Requests=1, Errors=int(failed), Throttles=int(throttled), LatencyMs=duration_ms)

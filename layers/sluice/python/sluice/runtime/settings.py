@@ -1,0 +1,71 @@
+"""Settings: one frozen type per function, read once from a mapping. Nothing else looks at the environment.
+
+A field ``table_name`` is read from ``TABLE_NAME``; its type and bounds are the field's own. An empty value counts as
+missing, because Terraform cannot leave a variable out of a map.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from sluice.domain.errors import ConfigurationError
+
+Text = Annotated[str, Meta(min_length=1)]
+Days = Annotated[int, Meta(ge=1, le=3650)]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What every function is told. ``sluice_service`` is the name of the function's folder."""
+
+    sluice_environment: Text
+    sluice_service: Text
+    log_level: LogLevel = "INFO"
+
+
+class TableSettings(Settings, frozen=True, kw_only=True):
+    """What every function that uses the table is told."""
+
+    table_name: Text
+
+
+class InferenceSettings(TableSettings, frozen=True, kw_only=True):
+    """What every function that calls models is told. ``max_attempts`` counts per target."""
+
+    provider_secret_arn: Text
+    request_log_ttl_days: Days
+    attempt_timeout_seconds: Annotated[float, Meta(gt=0, le=900)]
+    max_attempts: Annotated[int, Meta(ge=1, le=10)]
+
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def load(cls: type[S], environ: Mapping[str, str]) -> S:
+    """The settings of type ``cls`` from ``environ`` (normally ``os.environ``).
+
+    :raises ConfigurationError: naming every variable that is missing or wrong, not only the first.
+    """
+    values: dict[str, object] = {}
+    problems: list[str] = []
+    for field in msgspec.structs.fields(cls):
+        variable = field.name.upper()
+        raw = environ.get(variable, "")
+        if raw:
+            try:
+                values[field.name] = msgspec.convert(raw, field.type, strict=False)
+            except msgspec.ValidationError as exc:
+                problems.append(f"{variable} is wrong: {_expectation(exc, field.type)}.")
+        elif field.required:
+            problems.append(f"{variable} is missing.")
+    if problems:
+        raise ConfigurationError(" ".join(problems))
+    return cls(**values)
+
+
+def _expectation(error: msgspec.ValidationError, expected: object) -> str:
+    # msgspec quotes a value that is not one of a Literal's; a setting may be a secret's name, so the choices are told.
+    choices = getattr(expected, "__args__", ())
+    return f"expected one of {', '.join(map(str, choices))}" if "enum" in str(error) else str(error)

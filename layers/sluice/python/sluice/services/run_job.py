@@ -1,0 +1,181 @@
+"""Work on asynchronous requests: every delivery of every message ends in the right state, however often it comes."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from sluice.domain.deadline import Deadline
+from sluice.domain.errors import (
+    ConfigurationError,
+    NotFoundError,
+    ProviderAuthError,
+    ProviderError,
+    SluiceError,
+    StateConflictError,
+    StateError,
+)
+from sluice.domain.inference import Caller, ChatRequest, Mode
+from sluice.domain.jobs import AsyncJob, ClaimOutcome, Delivery, Failure, JobAnswer, StoredAnswer
+from sluice.domain.ports import JobQueue, JobStore, ObjectStore
+from sluice.services.infer import Inference
+from sluice.telemetry import logs, tracing
+
+# A batch spends its time waiting for model providers, so its records wait side by side.
+CONCURRENT_RECORDS: Final = 10
+# The lease outlives the function: Lambda kills it at its timeout, a little after our deadline.
+LEASE_MARGIN_S: Final = 15
+PUT_OFF_S: Final = 5
+MAX_BACKOFF_S: Final = 900
+_log = logs.get_logger()
+_request_decoder = msgspec.json.Decoder(ChatRequest)
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """Runs the jobs that a batch of messages points to.
+
+    ``max_receive_count`` is the queue's own: after that many receives it moves a message to its dead-letter queue.
+    ``retry_base_s`` is the first step of the exponential backoff; ``start_needs_s`` the time an attempt should have.
+    """
+
+    inference: Inference
+    objects: ObjectStore
+    jobs: JobStore
+    queue: JobQueue
+    max_receive_count: int
+    retry_base_s: float
+    start_needs_s: float
+    clock: Callable[[], float] = time.time
+    jitter: Callable[[float, float], float] = random.uniform
+
+    def run(self, deliveries: Sequence[Delivery], deadline: Deadline) -> list[str]:
+        """The ids of the messages that the queue must keep: to deliver them again, or to move them to its DLQ."""
+        # A batch that starts late still starts: half of what is left is better than never.
+        start_by = min(self.start_needs_s, deadline.remaining_s() / 2)
+
+        def work(delivery: Delivery) -> bool:
+            return self._run_one(delivery, deadline, start_by)
+
+        with ThreadPoolExecutor(max_workers=max(1, min(CONCURRENT_RECORDS, len(deliveries)))) as pool:
+            running = [pool.submit(tracing.carried(work), delivery) for delivery in deliveries]
+        done = [future.result() for future in running]
+        return [delivery.message_id for delivery, finished in zip(deliveries, done, strict=True) if not finished]
+
+    def _run_one(self, delivery: Delivery, deadline: Deadline, start_by: float) -> bool:
+        """Whether the message has done its duty. Raises nothing: one record must never decide about the others."""
+        # Each record is a unit of work with a canonical line of its own.
+        logs.begin_part(job_id=delivery.pointer and delivery.pointer.id, receive_count=delivery.receive_count)
+        try:
+            finished = self._deliver(delivery, deadline, start_by)
+        except Exception as exc:  # noqa: BLE001  (a bug too must leave the other records alone)
+            # The claim's own failure, or a bug. The queue counts the receives, so this too ends in the DLQ.
+            logs.canonical(**logs.describe(exc))
+            self._back_off(delivery, exc)
+            finished = False
+        _log.info("async.record", acknowledged=finished, **logs.canonical_fields())
+        return finished
+
+    def _deliver(self, delivery: Delivery, deadline: Deadline, start_by: float) -> bool:
+        if delivery.pointer is None:
+            logs.canonical(unreadable=True, message_id=delivery.message_id)
+            self._delay(delivery, 0)
+            return False
+        if deadline.remaining_s() < start_by:
+            return self._put_off(delivery, PUT_OFF_S)
+        now = self.clock()
+        claim = self.jobs.claim(
+            delivery.pointer.id,
+            now=int(now),
+            lease_until=math.ceil(now + deadline.remaining_s()) + LEASE_MARGIN_S,
+            final_attempt=self._is_last(delivery),
+        )
+        logs.canonical(claim=claim.outcome.value)
+        if claim.outcome is ClaimOutcome.SETTLED:
+            return True
+        if claim.outcome is ClaimOutcome.LEASED:
+            return self._put_off(delivery, math.ceil((claim.job.lease_until or now) - now) + 1)
+        return self._attempt(claim.job, delivery, deadline)
+
+    def _attempt(self, job: AsyncJob, delivery: Delivery, deadline: Deadline) -> bool:
+        try:
+            self._answer(job, deadline)
+        except StateConflictError:
+            # Another worker took over because this one's lease ran out. The message is that worker's to acknowledge.
+            logs.canonical(taken_over=True, attempt=job.attempts)
+            return False
+        except Exception as exc:  # noqa: BLE001  (whatever it was, the job must not stay in progress)
+            return self._attempt_failed(job, delivery, exc)
+        return True
+
+    def _answer(self, job: AsyncJob, deadline: Deadline) -> None:
+        caller = Caller(key_id=job.key_id, request_id=job.id, allowed_models=job.allowed_models)
+        outcome = self.inference.chat(
+            self._stored_request(job), caller, mode=Mode.ASYNC, deadline=deadline, started_at=job.created_at
+        )
+        answer = StoredAnswer(result=outcome.result, target=outcome.target.name)
+        self.objects.put(job.attempt_response_key, msgspec.json.encode(answer))
+        cost = JobAnswer(usage=outcome.result.usage, cost_micro_usd=outcome.cost_micro_usd)
+        self.jobs.settle(job.completed(cost, now=int(self.clock())))
+
+    def _stored_request(self, job: AsyncJob) -> ChatRequest:
+        try:
+            return _request_decoder.decode(self.objects.get(job.request_key))
+        except (NotFoundError, msgspec.DecodeError) as exc:
+            # Ours to mend, not the caller's: the message waits in the DLQ until the object is back.
+            raise StateError("The stored request cannot be read.", code="request_unreadable") from exc
+
+    def _attempt_failed(self, job: AsyncJob, delivery: Delivery, error: Exception) -> bool:
+        failure = Failure.of(error)
+        permanent = not _worth_repeating(error)
+        last = self._is_last(delivery)
+        now = int(self.clock())
+        logs.canonical(attempt=job.attempts, permanent=permanent, last=last, **logs.describe(error))
+        if permanent or last:
+            self.jobs.settle(job.failed(failure, now=now, permanent=permanent))
+        else:
+            self.jobs.settle(job.released(failure, now=now))
+        if not permanent:
+            self._back_off(delivery, error)
+        return permanent
+
+    def _put_off(self, delivery: Delivery, seconds: int) -> bool:
+        """Nothing was tried, so this receive must not be the one that sends the message to the DLQ."""
+        seconds = min(seconds, MAX_BACKOFF_S)
+        if not self._is_last(delivery) or delivery.pointer is None:
+            self._delay(delivery, seconds)
+            return False
+        self.queue.send(delivery.pointer, delay_s=seconds)
+        return True
+
+    def _back_off(self, delivery: Delivery, error: Exception) -> None:
+        if self._is_last(delivery):
+            self._delay(delivery, 0)  # the next receive is the one that moves it to the DLQ
+            return
+        ceiling = min(self.retry_base_s * 2 ** (delivery.receive_count - 1), MAX_BACKOFF_S)
+        asked = error.retry_after_s if isinstance(error, ProviderError) else None
+        # Full jitter, see https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+        wait = max(self.jitter(0, ceiling), min(asked or 0, MAX_BACKOFF_S))
+        self._delay(delivery, math.ceil(wait))
+
+    def _delay(self, delivery: Delivery, seconds: int) -> None:
+        try:
+            self.queue.delay(delivery.receipt_handle, seconds=seconds)
+        except SluiceError as exc:
+            # The queue's own visibility timeout applies then: later, but not lost.
+            _log.warning("async.not_delayed", **logs.describe(exc))
+
+    def _is_last(self, delivery: Delivery) -> bool:
+        return delivery.receive_count >= self.max_receive_count
+
+
+def _worth_repeating(error: Exception) -> bool:
+    """Whether a later attempt can succeed: by itself, or once an operator has mended the deployment."""
+    if isinstance(error, ConfigurationError | ProviderAuthError) or not isinstance(error, SluiceError):
+        return True
+    return error.retryable

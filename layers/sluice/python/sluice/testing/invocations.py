@@ -1,0 +1,44 @@
+"""What Lambda hands to a function: its context, and API Gateway's events."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+class FakeLambdaContext:
+    """Lambda's context object, with ``seconds`` left."""
+
+    def __init__(self, *, seconds: float = 29.0, request_id: str = "lambda-request-1") -> None:
+        self.aws_request_id = request_id
+        self._seconds = seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until Lambda would kill the function."""
+        return int(self._seconds * 1000)
+
+
+def api_event(
+    method: str,
+    resource: str,
+    *,
+    body: object = None,
+    headers: Mapping[str, str] | None = None,
+    path_parameters: Mapping[str, str] | None = None,
+    authorizer: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """A proxy event of a REST API (payload 1.0). A body that is not text is sent as JSON."""
+    return {
+        "version": "1.0",
+        "resource": resource,
+        "path": resource,
+        "httpMethod": method,
+        "headers": dict(headers or {}),
+        "queryStringParameters": None,
+        "pathParameters": dict(path_parameters) if path_parameters else None,
+        "requestContext": {"requestId": "gateway-request-1", "stage": "api", "authorizer": dict(authorizer or {})},
+        "body": body if body is None or isinstance(body, str) else json.dumps(body),
+        "isBase64Encoded": False,
+    }
+
+
+CALLER = {"key_id": "key_1", "key_name": "tests", "principalId": "key_1"}

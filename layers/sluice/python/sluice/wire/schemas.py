@@ -1,0 +1,17 @@
+"""Which structs are published as schemas: API Gateway's models and the contracts of events."""
+
+from typing import Final
+
+from sluice.domain.events import EventV1
+from sluice.wire.chat import ChatCompletionRequest
+from sluice.wire.embeddings import EmbeddingRequest
+from sluice.wire.keys import AdminKeyRequest
+from sluice.wire.workflows import ChainExecutionRequest
+
+GATEWAY_MODELS: Final[dict[str, type]] = {
+    "AdminKeyRequest": AdminKeyRequest,
+    "ChainExecutionRequest": ChainExecutionRequest,
+    "ChatCompletionRequest": ChatCompletionRequest,
+    "EmbeddingRequest": EmbeddingRequest,
+}
+EVENT_TYPES: Final[dict[str, type]] = {"v1": EventV1}

@@ -1,0 +1,92 @@
+import json
+from typing import Any
+
+import pytest
+
+from functions.authorizer import handler as module
+from sluice.domain.errors import StateError
+from sluice.domain.keys import ApiKey, hash_secret, new_secret
+from sluice.services.authorize import Authorize
+from sluice.testing.invocations import FakeLambdaContext
+from sluice.testing.keys import FakeKeys
+
+SECRET = new_secret()
+STAGE = "arn:aws:execute-api:us-east-1:000000000000:abc123/api"
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> FakeKeys:
+    store = FakeKeys(
+        ApiKey(
+            id="key_1",
+            key_hash=hash_secret(SECRET),
+            name="tests",
+            prefix=SECRET[:14],
+            created_at=1,
+            allowed_models=("auto", "bedrock/one"),
+        )
+    )
+    service = Authorize(store, cache_seconds=60)
+    monkeypatch.setattr(module, "authorize", lambda: service)
+    return store
+
+
+def ask(**headers: str) -> dict[str, Any]:
+    event = {
+        "type": "REQUEST",
+        "methodArn": f"{STAGE}/POST/v1/chat/completions",
+        "headers": {name.replace("_", "-"): value for name, value in headers.items()} or None,
+    }
+    return module.handler(event, FakeLambdaContext())
+
+
+def verdict(decision: dict[str, Any]) -> tuple[str, str]:
+    [statement] = decision["policyDocument"]["Statement"]
+    return statement["Effect"], statement["Resource"]
+
+
+@pytest.mark.parametrize("headers", [{"Authorization": f"Bearer {SECRET}"}, {"X_Api_Key": SECRET}])
+def test_a_usable_key_opens_the_whole_stage(store: FakeKeys, headers: dict[str, str]) -> None:
+    decision = ask(**headers)
+    assert verdict(decision) == ("Allow", f"{STAGE}/*")
+    assert decision["principalId"] == "key_1"
+    assert decision["context"] == {"key_id": "key_1", "key_name": "tests", "allowed_models": "auto,bedrock/one"}
+
+
+def test_a_key_without_restriction_passes_none_on(store: FakeKeys) -> None:
+    open_secret = new_secret()
+    store.create(ApiKey(id="key_2", key_hash=hash_secret(open_secret), name="open", prefix="sk", created_at=1))
+    assert ask(Authorization=f"Bearer {open_secret}")["context"] == {"key_id": "key_2", "key_name": "open"}
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": f"Bearer {new_secret()}"}, {"Authorization": "Basic x"}])
+def test_anything_else_is_denied_without_an_error_of_the_function(
+    store: FakeKeys, headers: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    decision = ask(**headers)
+    assert verdict(decision) == ("Deny", f"{STAGE}/*")
+    assert decision["context"] == {}
+    canonical, metric = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (canonical["level"], canonical["allowed"], metric["Errors"]) == ("info", False, 0)
+    assert canonical["reason"]
+
+
+def test_a_key_that_cannot_be_looked_up_is_a_failure_not_a_denial(store: FakeKeys) -> None:
+    store.failing = StateError("The table is throttling.")
+    with pytest.raises(StateError):
+        ask(Authorization=f"Bearer {SECRET}")
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_no_key_is_ever_logged(store: FakeKeys, failing: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    secrets = [SECRET, new_secret(), "sk-sluice-malformed-" + new_secret()]
+    if failing:
+        store.failing = StateError("The table is throttling.")
+    for secret in secrets:
+        for headers in ({"Authorization": f"Bearer {secret}"}, {"x-api-key": secret}):
+            try:
+                ask(**headers)
+            except StateError:
+                continue
+    output = capsys.readouterr().out
+    assert not any(secret in output or hash_secret(secret) in output for secret in secrets)

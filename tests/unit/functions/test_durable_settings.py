@@ -1,0 +1,97 @@
+"""Every setting of the durable modes' functions: present, missing, empty, out of range."""
+
+from __future__ import annotations
+
+import pytest
+
+from functions.async_status.settings import AsyncStatusSettings
+from functions.async_submit.settings import AsyncSubmitSettings
+from functions.async_worker.settings import AsyncWorkerSettings
+from functions.publish_events.settings import PublishEventsSettings
+from functions.workflow_finish.settings import WorkflowFinishSettings
+from functions.workflow_run_step.settings import WorkflowRunStepSettings
+from functions.workflow_start.settings import WorkflowStartSettings
+from functions.workflow_status.settings import WorkflowStatusSettings
+from sluice.domain.errors import ConfigurationError
+from sluice.runtime import bootstrap, clients, durable
+from sluice.runtime.settings import Settings, load
+
+COMMON = {"SLUICE_ENVIRONMENT": "test", "SLUICE_SERVICE": "x", "LOG_LEVEL": "INFO"}
+TABLE = {"TABLE_NAME": "table"}
+MODELS = TABLE | {
+    "PROVIDER_SECRET_ARN": "arn",
+    "REQUEST_LOG_TTL_DAYS": "30",
+    "ATTEMPT_TIMEOUT_SECONDS": "20",
+    "MAX_ATTEMPTS": "2",
+}
+BUCKET = {"BUCKET_NAME": "bucket"}
+QUEUE = {"QUEUE_URL": "https://queue"}
+TTL = {"RESULT_TTL_DAYS": "30"}
+MACHINE = {"STATE_MACHINE_ARN": "arn:aws:states:us-east-1:000000000000:stateMachine:x"}
+RETRIES = {"MAX_RECEIVE_COUNT": "5", "RETRY_BASE_SECONDS": "0.5"}
+
+ALL: list[tuple[type[Settings], dict[str, str]]] = [
+    (AsyncSubmitSettings, TABLE | BUCKET | QUEUE | TTL),
+    (AsyncWorkerSettings, MODELS | BUCKET | QUEUE | RETRIES),
+    (AsyncStatusSettings, TABLE | BUCKET),
+    (WorkflowStartSettings, TABLE | BUCKET | MACHINE | TTL),
+    (WorkflowRunStepSettings, MODELS | BUCKET),
+    (WorkflowFinishSettings, TABLE),
+    (WorkflowStatusSettings, TABLE | BUCKET | MACHINE),
+    (PublishEventsSettings, {"EVENT_BUS_NAME": "bus"}),
+]
+EACH = [(kind, environ, variable) for kind, environ in ALL for variable in environ]
+WRONG = {
+    "RESULT_TTL_DAYS": "0",
+    "MAX_RECEIVE_COUNT": "0",
+    "RETRY_BASE_SECONDS": "0",
+    "REQUEST_LOG_TTL_DAYS": "x",
+    "ATTEMPT_TIMEOUT_SECONDS": "-1",
+    "MAX_ATTEMPTS": "99",
+}
+
+
+@pytest.mark.parametrize(("kind", "environ"), ALL)
+def test_a_whole_environment_is_accepted(kind: type[Settings], environ: dict[str, str]) -> None:
+    settings = load(kind, COMMON | environ)
+    for variable, text in environ.items():
+        value = getattr(settings, variable.lower())
+        assert str(value) == text or value == float(text)
+
+
+@pytest.mark.parametrize(("kind", "environ", "variable"), EACH)
+@pytest.mark.parametrize("lack", ["missing", "empty"])
+def test_what_is_not_there_is_named(kind: type[Settings], environ: dict[str, str], variable: str, lack: str) -> None:
+    given = COMMON | environ | {variable: ""}
+    if lack == "missing":
+        del given[variable]
+    with pytest.raises(ConfigurationError, match=f"{variable} is missing"):
+        load(kind, given)
+
+
+@pytest.mark.parametrize(("kind", "environ", "variable"), [each for each in EACH if each[2] in WRONG])
+def test_what_is_out_of_range_is_named(kind: type[Settings], environ: dict[str, str], variable: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{variable} is wrong"):
+        load(kind, COMMON | environ | {variable: WRONG[variable]})
+
+
+def test_every_service_is_wired_without_a_call() -> None:
+    """Sockets are off: building must not reach for anything."""
+    bootstrap.routes.cache_clear()
+    clients.client.cache_clear()
+    submit = load(AsyncSubmitSettings, COMMON | TABLE | BUCKET | QUEUE | TTL)
+    worker = load(AsyncWorkerSettings, COMMON | MODELS | BUCKET | QUEUE | RETRIES)
+    table = load(WorkflowFinishSettings, COMMON | TABLE)
+    arn = MACHINE["STATE_MACHINE_ARN"]
+    worked = durable.run_job(worker, bucket_name="b", queue_url="q", max_receive_count=5, retry_base_s=2)
+    assert (worked.max_receive_count, worked.start_needs_s) == (5, 20)
+    made = [
+        durable.submit_job(submit, bucket_name="b", queue_url="q", result_ttl_days=1),
+        durable.read_job(table, bucket_name="b"),
+        durable.start_workflow(table, bucket_name="b", state_machine_arn=arn, result_ttl_days=1),
+        durable.run_workflow_step(worker, bucket_name="b"),
+        durable.finish_workflow(table),
+        durable.read_workflow(table, bucket_name="b", state_machine_arn=arn),
+        durable.publish_events(table, event_bus_name="bus"),
+    ]
+    assert len({type(service) for service in made}) == len(made)

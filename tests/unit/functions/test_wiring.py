@@ -1,0 +1,58 @@
+"""Every function of the sync mode puts itself together from exactly the environment that Terraform gives it."""
+
+from collections.abc import Callable
+
+import pytest
+
+from functions.admin_keys import handler as admin_keys
+from functions.authorizer import handler as authorizer
+from functions.chat_completions import handler as chat_completions
+from functions.embeddings import handler as embeddings
+from functions.health import handler as health
+from functions.models import handler as models
+from sluice.domain.errors import ConfigurationError
+from sluice.runtime import bootstrap
+from sluice.services.authorize import Authorize
+from sluice.services.check_health import CheckHealth
+from sluice.services.infer import Inference
+from sluice.services.list_models import ListModels
+from sluice.services.manage_keys import ManageKeys
+
+TABLE = {"TABLE_NAME": "sluice-test"}
+INFERENCE = {
+    **TABLE,
+    "PROVIDER_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:000000000000:secret:providers",
+    "REQUEST_LOG_TTL_DAYS": "90",
+    "ATTEMPT_TIMEOUT_SECONDS": "20",
+    "MAX_ATTEMPTS": "3",
+}
+FUNCTIONS = [
+    (chat_completions.inference, INFERENCE, Inference),
+    (embeddings.inference, INFERENCE, Inference),
+    (models.catalogue, TABLE, ListModels),
+    (health.health, TABLE, CheckHealth),
+    (admin_keys.keys, TABLE, ManageKeys),
+    (authorizer.authorize, {**TABLE, "KEY_CACHE_SECONDS": "60"}, Authorize),
+]
+
+
+@pytest.mark.parametrize(("build", "environ", "kind"), FUNCTIONS)
+def test_a_function_builds_what_it_needs_once(
+    monkeypatch: pytest.MonkeyPatch, build: Callable[[], object], environ: dict[str, str], kind: type
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    build.cache_clear()  # type: ignore[attr-defined]
+    assert isinstance(build(), kind)
+    assert build() is build()
+    build.cache_clear()  # type: ignore[attr-defined]
+    bootstrap.routes.cache_clear()
+
+
+@pytest.mark.parametrize(("build", "environ", "kind"), FUNCTIONS)
+def test_without_its_environment_it_says_what_is_missing(
+    build: Callable[[], object], environ: dict[str, str], kind: type
+) -> None:
+    build.cache_clear()  # type: ignore[attr-defined]
+    with pytest.raises(ConfigurationError, match="TABLE_NAME is missing"):
+        build()

@@ -1,0 +1,56 @@
+from decimal import Decimal
+
+import msgspec
+
+from sluice.adapters.dynamodb import from_item as plain
+from sluice.adapters.dynamodb import to_item as typed
+from sluice.adapters.dynamodb_request_log import from_item, to_item
+from sluice.domain.inference import Mode, Operation, Usage
+from sluice.domain.request_log import Outcome, RequestLogEntry
+
+ENTRY = RequestLogEntry(
+    request_id="request-1",
+    key_id="key_1",
+    mode=Mode.SYNC,
+    operation=Operation.CHAT,
+    model="auto",
+    outcome=Outcome.COMPLETED,
+    http_status=200,
+    started_at=1_700_000_000.1234,
+    latency_ms=42,
+    target="bedrock/one",
+    usage=Usage(input_tokens=10, output_tokens=5, cache_read_tokens=4),
+    cost_micro_usd=Decimal("1.050"),
+    price_version="2026-01",
+    attempts=2,
+    fallbacks=1,
+)
+
+
+def test_an_entry_is_stored_under_key_day_and_shard_in_order_of_time() -> None:
+    item = to_item(ENTRY, expires_at=5)
+    assert str(item["pk"]).startswith("REQ#key_1#20231114#")
+    assert int(str(item["pk"])[-1]) in range(8)
+    assert item["sk"] == "2023-11-14T22:13:20.123+00:00#request-1"
+    assert (item["status"], item["expires_at"], item["cost_micro_usd"]) == ("completed", 5, Decimal("1.050"))
+
+
+def test_the_same_entry_always_has_the_same_keys() -> None:
+    later = msgspec.structs.replace(ENTRY, outcome=Outcome.FAILED, latency_ms=99)
+    one, two = to_item(ENTRY, expires_at=5), to_item(later, expires_at=5)
+    assert (one["pk"], one["sk"]) == (two["pk"], two["sk"])
+
+
+def test_requests_of_one_key_are_spread_over_the_shards() -> None:
+    entries = (msgspec.structs.replace(ENTRY, request_id=f"request-{number}") for number in range(200))
+    assert len({to_item(entry, expires_at=5)["pk"] for entry in entries}) == 8
+
+
+def test_an_unknown_cost_is_absent_not_zero() -> None:
+    item = typed(to_item(msgspec.structs.replace(ENTRY, cost_micro_usd=None, usage=None), expires_at=5))
+    assert not {"cost_micro_usd", "input_tokens", "output_tokens"} & item.keys()
+
+
+def test_an_entry_survives_the_way_there_and_back() -> None:
+    stored = from_item(plain(typed(to_item(ENTRY, expires_at=5))))
+    assert stored == msgspec.structs.replace(ENTRY, started_at=1_700_000_000.123)

@@ -1,0 +1,230 @@
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sluice.domain.errors import ConfigurationError, InvalidRequestError, ProviderThrottledError
+from sluice.runtime import invocation
+from sluice.runtime.api import ApiRequest, ApiResponse, api_function
+from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
+
+CANARY = "canary-that-must-not-be-logged"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("SLUICE_ENVIRONMENT", "test")
+    monkeypatch.setenv("SLUICE_SERVICE", "echo")
+    invocation._settings.cache_clear()
+    yield
+    invocation._settings.cache_clear()
+
+
+def call(handler: Any, event: dict[str, Any] | None = None, **context: Any) -> dict[str, Any]:
+    event = api_event("POST", "/v1/echo", body={"a": 1}) if event is None else event
+    return api_function(handler)(event, FakeLambdaContext(**context))
+
+
+def seen(event: dict[str, Any], **context: Any) -> ApiRequest:
+    requests: list[ApiRequest] = []
+
+    def handler(request: ApiRequest) -> ApiResponse:
+        requests.append(request)
+        return ApiResponse(200, {})
+
+    assert call(handler, event, **context)["statusCode"] == 200
+    return requests[0]
+
+
+def raiser(error: Exception) -> Any:
+    def handler(request: ApiRequest) -> ApiResponse:
+        raise error
+
+    return handler
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_request_is_free_of_api_gateways_form() -> None:
+    request = seen(
+        api_event(
+            "POST",
+            "/v1/models/{model+}",
+            body="text ü",
+            headers={"X-Custom": "1"},
+            path_parameters={"model": "bedrock%2Fone"},
+            authorizer={**CALLER, "allowed_models": "auto,fast"},
+        )
+    )
+    assert (request.method, request.resource, request.body) == ("POST", "/v1/models/{model+}", "text ü".encode())
+    assert request.headers == {"x-custom": "1"}
+    assert request.path_parameters == {"model": "bedrock/one"}
+    assert request.authenticated.key_id == "key_1"
+    assert request.authenticated.request_id == "gateway-request-1"
+    assert request.authenticated.allowed_models == ("auto", "fast")
+
+
+def test_a_key_without_restriction_may_use_every_model() -> None:
+    assert seen(api_event("GET", "/", authorizer=CALLER)).authenticated.allowed_models is None
+
+
+def test_a_route_without_the_authorizer_never_passes_for_a_guarded_one() -> None:
+    response = call(lambda request: ApiResponse(200, request.authenticated), api_event("GET", "/"))
+    assert response["statusCode"] == 500
+
+
+def test_a_base64_body_is_decoded() -> None:
+    event = api_event("POST", "/", body=base64.b64encode(b"\x00\x01").decode())
+    assert seen({**event, "isBase64Encoded": True}).body == b"\x00\x01"
+
+
+def test_a_broken_base64_body_is_the_callers_mistake() -> None:
+    event = {**api_event("POST", "/", body="***"), "isBase64Encoded": True}
+    assert call(lambda request: ApiResponse(200, {}), event)["statusCode"] == 400
+
+
+def test_the_deadline_leaves_time_to_answer() -> None:
+    assert 27.5 < seen(api_event("GET", "/"), seconds=29).deadline.remaining_s() <= 28
+    assert 2 < seen(api_event("GET", "/"), seconds=3).deadline.remaining_s() <= 2.4
+
+
+def test_an_answer_is_json_with_the_request_id() -> None:
+    response = call(lambda request: ApiResponse(201, {"id": "x"}, {"x-extra": "1"}))
+    assert (response["statusCode"], json.loads(response["body"])) == (201, {"id": "x"})
+    assert response["headers"] == {
+        "content-type": "application/json",
+        "x-extra": "1",
+        "x-request-id": "gateway-request-1",
+    }
+
+
+def test_bytes_are_json_already() -> None:
+    assert call(lambda request: ApiResponse(200, b'{"a":1}'))["body"] == '{"a":1}'
+
+
+@pytest.mark.parametrize(
+    ("sent", "used"),
+    [
+        ("my-request-0001", "my-request-0001"),
+        ("short", "gateway-request-1"),
+        ("with space in it", "gateway-request-1"),
+        ("x" * 129, "gateway-request-1"),
+        ('quote"quote', "gateway-request-1"),
+    ],
+)
+def test_a_callers_own_request_id_is_used_when_it_is_harmless(sent: str, used: str) -> None:
+    event = api_event("GET", "/", headers={"X-Request-Id": sent})
+    assert call(lambda request: ApiResponse(200, {}), event)["headers"]["x-request-id"] == used
+
+
+def test_an_error_becomes_openais_shape() -> None:
+    response = call(raiser(InvalidRequestError("'model' is required.", code="missing", param="model")))
+    assert response["statusCode"] == 400
+    assert json.loads(response["body"]) == {
+        "error": {
+            "message": "'model' is required.",
+            "type": "invalid_request_error",
+            "param": "model",
+            "code": "missing",
+        }
+    }
+    assert response["headers"]["x-request-id"] == "gateway-request-1"
+
+
+def test_a_throttle_says_when_to_come_back() -> None:
+    response = call(raiser(ProviderThrottledError("Slow down.", target="a", retry_after_s=7)))
+    assert (response["statusCode"], response["headers"]["retry-after"]) == (429, "7")
+
+
+def test_an_unexpected_exception_tells_nobody_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise KeyError(CANARY)
+    except KeyError as cause:
+        error = RuntimeError(CANARY)
+        error.__cause__ = cause
+    response = call(raiser(error))
+    assert response["statusCode"] == 500
+    assert json.loads(response["body"])["error"]["code"] == "internal_error"
+    output = capsys.readouterr().out
+    assert CANARY not in output + response["body"]
+    canonical = json.loads(output.splitlines()[0])
+    assert (canonical["level"], canonical["error_type"], canonical["error_causes"]) == (
+        "error",
+        "RuntimeError",
+        ["KeyError"],
+    )
+    assert any("test_api.py" in place for place in canonical["error_at"])
+
+
+def test_one_line_sums_the_request_up(capsys: pytest.CaptureFixture[str]) -> None:
+    call(lambda request: ApiResponse(200, {}), api_event("POST", "/v1/echo", body=CANARY, authorizer=CALLER))
+    [canonical, metric] = lines(capsys)
+    assert canonical["event"] == "request"
+    assert (
+        canonical.items()
+        >= {
+            "level": "info",
+            "method": "POST",
+            "route": "/v1/echo",
+            "status": 200,
+            "request_id": "gateway-request-1",
+            "key_id": "key_1",
+            "function": "echo",
+            "environment": "test",
+        }.items()
+    )
+    assert canonical["duration_ms"] >= 0
+    assert isinstance(canonical["cold_start"], bool)
+    assert CANARY not in json.dumps([canonical, metric])
+
+
+def test_the_functions_metrics_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    call(lambda request: ApiResponse(200, {}))
+    call(raiser(ProviderThrottledError("Slow down.", target="a")))
+    call(raiser(ValueError()))
+    metrics = [line for line in lines(capsys) if "_aws" in line]
+    assert [(line["Requests"], line["Errors"], line["Throttles"]) for line in metrics] == [
+        (1, 0, 0),
+        (1, 0, 1),
+        (1, 1, 0),
+    ]
+    assert {line["Function"] for line in metrics} == {"echo"}
+
+
+def test_nothing_of_one_request_is_left_in_the_next(capsys: pytest.CaptureFixture[str]) -> None:
+    call(raiser(InvalidRequestError("Wrong.", param="model")), api_event("GET", "/", authorizer=CALLER))
+    capsys.readouterr()
+    call(lambda request: ApiResponse(200, {}), api_event("GET", "/"))
+    canonical = lines(capsys)[0]
+    assert "key_id" not in canonical
+    assert "error_code" not in canonical
+
+
+def test_only_the_first_request_of_a_container_is_cold(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invocation, "_unused", [True])
+    for _ in range(2):
+        call(lambda request: ApiResponse(200, {}))
+    assert [line["cold_start"] for line in lines(capsys) if "cold_start" in line] == [True, False]
+
+
+def test_a_function_that_does_not_know_who_it_is_says_so_in_the_log_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLUICE_SERVICE")
+    response = call(lambda request: ApiResponse(200, {}))
+    assert (response["statusCode"], json.loads(response["body"])["error"]["code"]) == (500, "misconfigured")
+    assert "SLUICE_SERVICE" not in response["body"]
+    assert "SLUICE_SERVICE" in lines(capsys)[0]["error_message"]
+
+
+def test_a_configuration_error_names_its_cause_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    error = ConfigurationError("The table refused a call.")
+    error.__cause__ = ValueError(CANARY)
+    call(raiser(error))
+    assert lines(capsys)[0]["error_causes"] == ["ValueError"]

@@ -1,0 +1,38 @@
+from collections.abc import Iterator
+
+import pytest
+
+from sluice.runtime.clients import client
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    client.cache_clear()
+    yield
+    client.cache_clear()
+
+
+def test_a_client_is_made_once() -> None:
+    assert client("dynamodb") is client("dynamodb")
+    assert client("dynamodb") is not client("secretsmanager")
+
+
+def test_a_client_gives_up_soon_and_repeats_a_little() -> None:
+    config = client("dynamodb").meta.config
+    assert (config.connect_timeout, config.read_timeout) == (2.0, 5.0)
+    assert config.retries == {"mode": "standard", "total_max_attempts": 3}
+
+
+def test_a_client_for_providers_waits_as_long_as_it_is_told_and_never_repeats() -> None:
+    config = client("bedrock-runtime", read_timeout_s=0.5, max_attempts=1).meta.config
+    assert (config.connect_timeout, config.read_timeout) == (0.5, 0.5)
+    assert config.retries["total_max_attempts"] == 1
+
+
+@pytest.mark.parametrize(("endpoint", "style"), [("http://localhost:4566", "path"), (None, None)])
+def test_buckets_are_addressed_by_path_where_they_share_a_host(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str | None, style: str | None
+) -> None:
+    if endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    assert (client("s3").meta.config.s3 or {}).get("addressing_style") == style

@@ -1,0 +1,441 @@
+"""Every delivery of every message ends in the right state: repeated, late, cut off, half written, poisoned."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import msgspec
+import pytest
+
+from sluice.domain.errors import (
+    ConfigurationError,
+    ContextTooLongError,
+    NotFoundError,
+    ProviderAuthError,
+    ProviderThrottledError,
+    ProviderUnavailableError,
+    StateError,
+)
+from sluice.domain.inference import ChatRequest
+from sluice.domain.jobs import JobStatus
+from tests.unit.sluice.services.durable import CALLER, NOW, REQUEST, Batch
+
+DOWN = ProviderUnavailableError("The provider is down.", target="bedrock/small")
+
+
+def status(batch: Batch, job_id: str) -> JobStatus:
+    return batch.reader.read(job_id, CALLER).status
+
+
+def text(batch: Batch, job_id: str) -> str:
+    answer = batch.reader.read(job_id, CALLER).answer
+    assert answer is not None
+    return answer.result.text
+
+
+def test_a_delivered_job_is_answered_and_its_message_acknowledged() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    assert batch.deliver() == []
+    view = batch.reader.read(job_id, CALLER)
+    assert view.status is JobStatus.COMPLETED
+    assert view.answer is not None
+    assert view.answer.target == "bedrock/small"
+    assert view.job.usage is not None
+    assert view.job.usage.total_tokens == 10
+    assert str(view.job.cost_micro_usd) == "4.00"
+    assert (view.job.attempts, view.job.lease_until) == (1, None)
+    assert not batch.queue.bodies
+
+
+def test_the_log_entry_is_the_same_one_for_every_attempt() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.model.error = DOWN
+    batch.deliver()
+    batch.clock.advance(60)
+    batch.model.error = None
+    batch.deliver()
+    assert list(batch.ledger.stored) == [(job_id, NOW)]
+    assert batch.ledger.stored[job_id, NOW].outcome.value == "completed"
+
+
+def test_a_batch_of_many_is_worked_on_side_by_side() -> None:
+    batch = Batch()
+    together = threading.Barrier(10, timeout=10)
+
+    def wait(_: ChatRequest) -> None:
+        together.wait()
+
+    batch.model.before = wait
+    jobs = [batch.submitted() for _ in range(10)]
+    assert batch.deliver() == []
+    assert {status(batch, job_id) for job_id in jobs} == {JobStatus.COMPLETED}
+
+
+def test_one_bad_record_leaves_the_others_alone() -> None:
+    batch = Batch()
+    good = batch.submitted()
+    batch.queue.put(b"not json")
+    broken = batch.submitted(msgspec.structs.replace(REQUEST, messages=()))
+
+    def fail(request: ChatRequest) -> None:
+        if not request.messages:
+            raise RuntimeError("a bug")
+
+    batch.model.before = fail
+    assert len(batch.deliver()) == 2
+    assert status(batch, good) is JobStatus.COMPLETED
+    assert status(batch, broken) is JobStatus.QUEUED
+
+
+# ---- repeated and out of order ----
+
+
+def test_a_redelivery_after_completion_changes_nothing() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    [delivery] = batch.queue.receive()
+    batch.worker.run([delivery], batch.clock.deadline())
+    before = batch.jobs.items[job_id]
+    batch.model.text = "another answer"
+    batch.clock.advance(batch.queue.visibility_s)
+    assert batch.deliver() == []
+    assert batch.jobs.items[job_id] == before
+    assert text(batch, job_id) == "an answer"
+    assert len(batch.model.requests) == 1
+
+
+def test_the_same_message_twice_in_one_batch_is_answered_once() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    [delivery] = batch.queue.receive()
+    twin = msgspec.structs.replace(delivery, message_id="twin")
+    batch.worker.run([delivery, twin], batch.clock.deadline())
+    assert len(batch.model.requests) == 1
+    assert status(batch, job_id) is JobStatus.COMPLETED
+
+
+def test_while_another_worker_has_the_job_its_message_waits_for_the_lease() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.jobs.claim(job_id, now=int(NOW), lease_until=int(NOW) + 40, final_attempt=False)
+    assert len(batch.deliver()) == 1
+    assert batch.queue.delays == [41]
+    assert not batch.model.requests
+
+
+def test_waiting_for_a_lease_never_uses_up_the_last_receive() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.jobs.claim(job_id, now=int(NOW), lease_until=int(NOW) + 40, final_attempt=False)
+    [delivery] = batch.queue.receive()
+    last = msgspec.structs.replace(delivery, receive_count=batch.queue.max_receive_count)
+    reported = batch.worker.run([last], batch.clock.deadline())
+    batch.queue.acknowledge([last], except_for=reported)
+    assert len(batch.queue.bodies) == 1  # a fresh message in place of the used-up one
+    batch.clock.advance(41)
+    batch.deliver()
+    assert status(batch, job_id) is JobStatus.COMPLETED
+    assert not batch.queue.dead_letters
+
+
+def test_a_worker_that_was_given_up_cannot_overwrite_the_one_that_took_over() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    [slow] = batch.queue.receive()
+
+    def overtaken(_: ChatRequest) -> None:
+        batch.model.before = lambda _: None
+        batch.clock.advance(batch.queue.visibility_s)
+        batch.model.text = "the second worker's"
+        batch.deliver()
+        batch.model.text = "the slow worker's"
+
+    batch.model.before = overtaken
+    assert batch.worker.run([slow], batch.clock.deadline()) == [slow.message_id]
+    assert text(batch, job_id) == "the second worker's"
+    assert batch.jobs.items[job_id].attempts == 2
+
+
+# ---- cut off and half written ----
+
+
+def test_a_worker_that_dies_before_the_last_attempt_is_replaced_after_its_lease() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.queue.receive()
+    batch.jobs.claim(job_id, now=int(NOW), lease_until=int(NOW) + 75, final_attempt=False)
+    assert status(batch, job_id) is JobStatus.IN_PROGRESS
+    batch.clock.advance(batch.queue.visibility_s)
+    assert batch.deliver() == []
+    assert status(batch, job_id) is JobStatus.COMPLETED
+
+
+def test_a_worker_that_dies_on_the_last_attempt_is_shown_as_failed_and_a_redrive_mends_it() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.jobs.claim(job_id, now=int(NOW), lease_until=int(NOW) + 75, final_attempt=True)
+    assert status(batch, job_id) is JobStatus.IN_PROGRESS
+    batch.clock.advance(75)
+    view = batch.reader.read(job_id, CALLER)
+    assert view.status is JobStatus.FAILED
+    assert view.error is not None
+    assert view.error.code == "worker_lost"
+    batch.deliver()
+    view = batch.reader.read(job_id, CALLER)
+    assert (view.status, view.error) == (JobStatus.COMPLETED, None)
+
+
+@pytest.mark.parametrize("lost_at", ["put", "settle"])
+def test_an_answer_that_could_not_be_stored_is_asked_for_again(lost_at: str) -> None:
+    """Cut off after the provider answered; after the object was stored, before the table knew."""
+    batch = Batch()
+    job_id = batch.submitted()
+
+    def cut_off(_: ChatRequest) -> None:
+        if lost_at == "put":
+            batch.objects.failing = StateError("down")
+        batch.jobs.failing["settle"] = StateError("down")
+
+    batch.model.before = cut_off
+    assert len(batch.deliver()) == 1
+    assert batch.jobs.items[job_id].status is JobStatus.IN_PROGRESS
+
+    batch.objects.failing = None
+    batch.jobs.failing.clear()
+    batch.model.before = lambda _: None
+    batch.model.text = "the second answer"
+    batch.deliver_until_quiet()
+    assert text(batch, job_id) == "the second answer"
+    assert not batch.queue.dead_letters
+
+
+def test_a_worker_cut_off_before_its_acknowledgement_has_still_answered() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.worker.run(batch.queue.receive(), batch.clock.deadline())  # the answer to SQS is lost
+    batch.deliver_until_quiet()
+    assert status(batch, job_id) is JobStatus.COMPLETED
+    assert len(batch.model.requests) == 1
+
+
+# ---- failures that pass ----
+
+
+def test_a_passing_failure_puts_the_job_back_with_its_reason() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.model.error = DOWN
+    assert len(batch.deliver()) == 1
+    job = batch.jobs.items[job_id]
+    assert (job.status, job.attempts, job.lease_until) == (JobStatus.QUEUED, 1, None)
+    assert job.error is not None
+    assert job.error.code == "provider_unavailable"
+    assert batch.reader.read(job_id, CALLER).error is None  # nothing has failed for good
+
+
+def test_waits_grow_from_the_base_and_end_with_the_receives() -> None:
+    batch = Batch()
+    batch.submitted()
+    batch.model.error = DOWN
+    batch.deliver_until_quiet()
+    assert batch.queue.delays == [2, 4, 8, 16, 0]
+
+
+def test_the_providers_own_retry_after_is_honoured() -> None:
+    batch = Batch()
+    batch.submitted()
+    batch.model.error = ProviderThrottledError("Slow down.", target="bedrock/small", retry_after_s=33.2)
+    batch.deliver()
+    assert batch.queue.delays == [34]
+
+
+def test_a_queue_that_cannot_delay_still_delivers_again() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.model.error = DOWN
+    batch.model.before = lambda _: setattr(batch.queue, "failing", StateError("down"))
+    assert len(batch.deliver()) == 1
+    batch.queue.failing, batch.model.error, batch.model.before = None, None, lambda _: None
+    batch.deliver_until_quiet()
+    assert status(batch, job_id) is JobStatus.COMPLETED
+
+
+def test_a_poisoned_message_ends_in_the_dead_letter_queue_and_says_why() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.model.error = DOWN
+    batch.deliver_until_quiet()
+    view = batch.reader.read(job_id, CALLER)
+    assert (view.status, view.job.attempts) == (JobStatus.FAILED, 5)
+    assert view.error is not None
+    assert view.error.message == "The provider is down."
+    assert [json.loads(body)["id"] for body in batch.queue.dead_letters] == [job_id]
+
+
+def test_a_redrive_brings_a_failed_job_back() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.model.error = DOWN
+    batch.deliver_until_quiet()
+    batch.model.error = None
+    batch.queue.redrive()
+    batch.deliver_until_quiet()
+    view = batch.reader.read(job_id, CALLER)
+    assert (view.status, view.error, view.job.attempts) == (JobStatus.COMPLETED, None, 6)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigurationError("The role may not call model 'x'."),
+        ProviderAuthError("The provider refused the credentials.", target="bedrock/small"),
+        RuntimeError("a bug that quotes a secret question"),
+    ],
+)
+def test_what_an_operator_can_mend_waits_in_the_dead_letter_queue(error: Exception) -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.model.error = error
+    batch.deliver_until_quiet()
+    view = batch.reader.read(job_id, CALLER)
+    assert view.status is JobStatus.FAILED
+    assert view.error is not None
+    assert "'x'" not in view.error.message
+    assert "secret" not in view.error.message
+    assert len(batch.queue.dead_letters) == 1
+
+
+@pytest.mark.parametrize("body", [None, b"{"])
+def test_a_request_that_cannot_be_read_back_waits_in_the_dead_letter_queue(body: bytes | None) -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    key = batch.jobs.items[job_id].request_key
+    original = batch.objects.bodies.pop(key)
+    if body is not None:
+        batch.objects.bodies[key] = body
+    batch.deliver_until_quiet()
+    view = batch.reader.read(job_id, CALLER)
+    assert view.error is not None
+    assert view.error.code == "request_unreadable"
+    batch.objects.bodies[key] = original
+    batch.queue.redrive()
+    batch.deliver_until_quiet()
+    assert status(batch, job_id) is JobStatus.COMPLETED
+
+
+# ---- failures that stay ----
+
+
+def test_a_request_the_model_refuses_fails_at_once_and_is_acknowledged() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.model.error = ContextTooLongError("The prompt is too long.", target="bedrock/small")
+    assert batch.deliver() == []
+    view = batch.reader.read(job_id, CALLER)
+    assert view.status is JobStatus.FAILED
+    assert view.error is not None
+    assert (view.error.code, view.error.type) == ("context_length_exceeded", "invalid_request_error")
+    assert not batch.queue.bodies
+
+
+def test_a_repeat_of_a_request_the_model_refused_changes_nothing() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.model.error = ContextTooLongError("The prompt is too long.", target="bedrock/small")
+    batch.worker.run(batch.queue.receive(), batch.clock.deadline())
+    before = batch.jobs.items[job_id]
+    batch.deliver_until_quiet()
+    assert batch.jobs.items[job_id] == before
+    assert len(batch.model.requests) == 1
+
+
+@pytest.mark.parametrize("body", [b"not json", b"{}", b'{"id":"async_unknown","version":1}', b'{"id":1}', b"[]"])
+def test_a_message_nobody_can_read_ends_in_the_dead_letter_queue(body: bytes) -> None:
+    batch = Batch()
+    batch.queue.put(body)
+    batch.deliver_until_quiet()
+    assert batch.queue.dead_letters == [body]
+
+
+def test_a_message_about_an_unknown_job_ends_in_the_dead_letter_queue() -> None:
+    batch = Batch()
+    batch.queue.put(b'{"id":"async_00000000000000000000000000000000","version":1}')
+    batch.deliver_until_quiet()
+    assert len(batch.queue.dead_letters) == 1
+
+
+def test_a_table_that_is_away_costs_receives_but_no_attempts() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.jobs.failing["claim"] = StateError("down")
+    assert len(batch.deliver()) == 1
+    batch.jobs.failing.clear()
+    batch.deliver_until_quiet()
+    assert (status(batch, job_id), batch.jobs.items[job_id].attempts) == (JobStatus.COMPLETED, 1)
+
+
+# ---- deadlines ----
+
+
+def test_a_record_that_cannot_start_in_time_is_put_off_without_an_attempt() -> None:
+    batch = Batch()
+    batch.model.before = lambda _: batch.clock.advance(50)
+    for _ in range(15):
+        batch.submitted()
+    reported = batch.deliver(seconds=60)
+    assert reported
+    put_off = [job for job in batch.jobs.items.values() if job.status is JobStatus.QUEUED]
+    assert {job.attempts for job in put_off} <= {0}
+    batch.model.before = lambda _: None
+    batch.deliver_until_quiet()
+    assert {job.status for job in batch.jobs.items.values()} == {JobStatus.COMPLETED}
+
+
+def test_a_record_put_off_on_its_last_receive_gets_a_message_of_its_own() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    [delivery] = batch.queue.receive()
+    last = msgspec.structs.replace(delivery, receive_count=batch.queue.max_receive_count)
+    deadline = batch.clock.deadline(60)
+    assert batch.worker._deliver(last, deadline, start_by=61) is True
+    assert len(batch.queue.bodies) == 2
+    assert batch.jobs.items[job_id].attempts == 0
+
+
+def test_the_lease_outlives_the_function() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    seen: list[int | None] = []
+    batch.model.before = lambda _: seen.append(batch.jobs.items[job_id].lease_until)
+    batch.deliver(seconds=60)
+    assert seen == [NOW + 60 + 15]
+
+
+# ---- reading ----
+
+
+def test_another_keys_job_an_expired_one_and_nonsense_all_look_the_same() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    other = msgspec.structs.replace(CALLER, key_id="key_2")
+    messages = set()
+    for asked, caller in [(job_id, other), ("async_" + "0" * 32, CALLER), ("../../etc", CALLER)]:
+        with pytest.raises(NotFoundError) as caught:
+            batch.reader.read(asked, caller)
+        messages.add(caught.value.message)
+    batch.clock.advance(30 * 86_400)
+    with pytest.raises(NotFoundError) as caught:
+        batch.reader.read(job_id, CALLER)
+    assert messages == {caught.value.message}
+
+
+def test_an_answer_that_cannot_be_read_is_an_error_of_ours() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.deliver()
+    batch.objects.bodies.clear()
+    with pytest.raises(StateError):
+        batch.reader.read(job_id, CALLER)
