@@ -1,0 +1,188 @@
+# Batch: API route -> queue (+DLQ) -> worker -> result in the bucket, status in the table.
+
+module "async_queue" {
+  source = "./modules/queue_with_dlq"
+
+  name                     = "${local.prefix}-async"
+  consumer_timeout_seconds = var.worker_timeout_seconds
+  max_receive_count        = var.max_receive_count
+  kms_key_arn              = module.key.arn
+  tls_only                 = !var.local_endpoints
+  alarms                   = local.alarms
+}
+
+resource "aws_lambda_event_source_mapping" "async_queue" {
+  event_source_arn        = module.async_queue.source_arn
+  function_name           = module.batch_functions["async_worker"].alias.arn
+  batch_size              = 10
+  function_response_types = ["ReportBatchItemFailures"]
+
+  scaling_config {
+    maximum_concurrency = var.worker_maximum_concurrency
+  }
+}
+
+locals {
+  batch_routes = {
+    create_async_chat_completion = {
+      method   = "POST"
+      path     = "/v1/async/chat/completions"
+      function = "async_submit"
+      model    = "ChatCompletionRequest"
+    }
+    retrieve_async = {
+      method   = "GET"
+      path     = "/v1/async/{id}"
+      function = "async_status"
+    }
+  }
+
+  batch_functions = {
+    async_submit = {
+      description = "POST /v1/async/...: keeps the request, queues it and answers 202 with an id."
+      timeout     = 15
+      environment = {
+        TABLE_NAME      = module.table.name
+        BUCKET_NAME     = module.bucket.name
+        QUEUE_URL       = module.async_queue.url
+        RESULT_TTL_DAYS = tostring(var.result_ttl_days)
+      }
+      policies = {
+        read-routes       = data.aws_iam_policy_document.read_routes.json
+        create-jobs       = data.aws_iam_policy_document.create_jobs.json
+        write-job-objects = data.aws_iam_policy_document.write_job_objects.json
+        send-jobs         = data.aws_iam_policy_document.send_jobs.json
+        use-key           = data.aws_iam_policy_document.use_key.json
+      }
+    }
+    async_worker = {
+      description = "Queue consumer: does the work of /v1/async, a batch side by side, and reports each failure."
+      timeout     = var.worker_timeout_seconds
+      environment = merge(local.inference_environment, {
+        BUCKET_NAME        = module.bucket.name
+        QUEUE_URL          = module.async_queue.url
+        MAX_RECEIVE_COUNT  = tostring(var.max_receive_count)
+        RETRY_BASE_SECONDS = tostring(var.retry_base_seconds)
+      })
+      policies = merge(local.inference_policies, {
+        receive-jobs      = data.aws_iam_policy_document.receive_jobs.json
+        work-on-jobs      = data.aws_iam_policy_document.work_on_jobs.json
+        read-job-objects  = data.aws_iam_policy_document.read_job_objects.json
+        write-job-objects = data.aws_iam_policy_document.write_job_objects.json
+        # A message it could not start on its last receive is sent again, instead of ending in the DLQ untried.
+        send-jobs = data.aws_iam_policy_document.send_jobs.json
+      })
+    }
+    async_status = {
+      description = "GET /v1/async/{id}: the status and, once there is one, the result."
+      timeout     = 10
+      environment = {
+        TABLE_NAME  = module.table.name
+        BUCKET_NAME = module.bucket.name
+      }
+      policies = {
+        read-jobs        = data.aws_iam_policy_document.read_jobs.json
+        read-job-objects = data.aws_iam_policy_document.read_job_objects.json
+        use-key          = data.aws_iam_policy_document.use_key.json
+      }
+    }
+  }
+}
+
+data "aws_iam_policy_document" "create_jobs" {
+  statement {
+    sid       = "PutAndUpdateJobs"
+    actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["ASYNC#*"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "work_on_jobs" {
+  statement {
+    sid       = "GetAndUpdateJobs"
+    actions   = ["dynamodb:GetItem", "dynamodb:UpdateItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["ASYNC#*"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "read_jobs" {
+  statement {
+    sid       = "GetJobs"
+    actions   = ["dynamodb:GetItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["ASYNC#*"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "read_job_objects" {
+  statement {
+    sid       = "GetJobObjects"
+    actions   = ["s3:GetObject"]
+    resources = ["${module.bucket.arn}/async/*"]
+  }
+}
+
+data "aws_iam_policy_document" "write_job_objects" {
+  statement {
+    sid       = "PutJobObjects"
+    actions   = ["s3:PutObject"]
+    resources = ["${module.bucket.arn}/async/*"]
+  }
+}
+
+data "aws_iam_policy_document" "send_jobs" {
+  statement {
+    sid       = "SendJobs"
+    actions   = ["sqs:SendMessage"]
+    resources = [module.async_queue.arn]
+  }
+}
+
+data "aws_iam_policy_document" "receive_jobs" {
+  statement {
+    sid = "ReceiveJobs"
+    actions = [
+      "sqs:ReceiveMessage",
+      "sqs:DeleteMessage",
+      "sqs:GetQueueAttributes",
+      # The worker spaces out the retries of a message by its visibility.
+      "sqs:ChangeMessageVisibility",
+    ]
+    resources = [module.async_queue.arn]
+  }
+}
+
+module "batch_functions" {
+  source   = "./modules/lambda_function"
+  for_each = local.batch_functions
+
+  name        = local.function_names[each.key]
+  description = each.value.description
+  package     = "${local.package_dir}/functions/${each.key}.zip"
+  handler     = "functions.${each.key}.handler.handler"
+  memory_mb   = var.function_memory_mb
+  timeout     = each.value.timeout
+  environment = merge(local.common_environment, { SLUICE_SERVICE = each.key }, each.value.environment)
+  policies    = each.value.policies
+  platform    = local.function_platform
+
+  reserved_concurrency    = lookup(var.reserved_concurrency, each.key, null)
+  provisioned_concurrency = lookup(var.provisioned_concurrency, each.key, 0)
+}

@@ -1,0 +1,51 @@
+# A developer's own account: everything can be thrown away, and nothing costs while nobody calls.
+
+environment = "dev"
+
+# Prices: USD per million tokens in us-east-1, as listed by litellm 1.109.1 (model_prices_and_context_window.json)
+# on 2026-11-21. Check them against https://aws.amazon.com/bedrock/pricing/ before relying on the costs.
+targets = {
+  "amazon/nova-micro" = {
+    provider          = "bedrock"
+    model             = "us.amazon.nova-micro-v1:0"
+    operations        = ["chat"]
+    context_length    = 128000
+    max_output_tokens = 10000
+    price             = { version = "2026-11-21", input_per_mtok = "0.035", output_per_mtok = "0.14" }
+  }
+  "amazon/nova-lite" = {
+    provider          = "bedrock"
+    model             = "us.amazon.nova-lite-v1:0"
+    operations        = ["chat"]
+    context_length    = 300000
+    max_output_tokens = 10000
+    price             = { version = "2026-11-21", input_per_mtok = "0.06", output_per_mtok = "0.24" }
+  }
+  "amazon/titan-embed-v2" = {
+    provider       = "bedrock"
+    model          = "amazon.titan-embed-text-v2:0"
+    operations     = ["embed"]
+    context_length = 8192
+    price          = { version = "2026-11-21", input_per_mtok = "0.02", output_per_mtok = "0" }
+  }
+}
+
+aliases = {
+  auto  = { operation = "chat", targets = ["amazon/nova-lite", "amazon/nova-micro"] }
+  fast  = { operation = "chat", targets = ["amazon/nova-micro", "amazon/nova-lite"] }
+  cheap = { operation = "chat", targets = ["amazon/nova-micro"] }
+  embed = { operation = "embed", targets = ["amazon/titan-embed-v2"] }
+}
+
+log_level                   = "DEBUG"
+log_retention_days          = 7
+event_archive_days          = 7
+request_log_ttl_days        = 14
+result_ttl_days             = 7
+snap_start                  = false
+alarms_enabled              = false
+deletion_protection         = false
+secret_recovery_window_days = 0
+key_deletion_window_days    = 7
+worker_maximum_concurrency  = 5
+throttling                  = { requests_per_second = 50, burst = 100 }

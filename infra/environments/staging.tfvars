@@ -1,0 +1,68 @@
+# Like prod, with less traffic and less to lose. Applied by the deploy workflow on every push to main.
+
+environment          = "staging"
+permissions_boundary = "sluice-staging-boundary"
+
+# Prices: USD per million tokens in us-east-1, as listed by litellm 1.109.1 (model_prices_and_context_window.json)
+# on 2026-11-21. Check them against https://aws.amazon.com/bedrock/pricing/ before relying on the costs.
+targets = {
+  "amazon/nova-micro" = {
+    provider          = "bedrock"
+    model             = "us.amazon.nova-micro-v1:0"
+    operations        = ["chat"]
+    context_length    = 128000
+    max_output_tokens = 10000
+    price             = { version = "2026-11-21", input_per_mtok = "0.035", output_per_mtok = "0.14" }
+  }
+  "amazon/nova-lite" = {
+    provider          = "bedrock"
+    model             = "us.amazon.nova-lite-v1:0"
+    operations        = ["chat"]
+    context_length    = 300000
+    max_output_tokens = 10000
+    price             = { version = "2026-11-21", input_per_mtok = "0.06", output_per_mtok = "0.24" }
+  }
+  "amazon/nova-pro" = {
+    provider          = "bedrock"
+    model             = "us.amazon.nova-pro-v1:0"
+    operations        = ["chat"]
+    context_length    = 300000
+    max_output_tokens = 10000
+    price             = { version = "2026-11-21", input_per_mtok = "0.8", output_per_mtok = "3.2" }
+  }
+  "anthropic/claude-haiku-4-5" = {
+    provider          = "bedrock"
+    model             = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
+    operations        = ["chat"]
+    context_length    = 200000
+    max_output_tokens = 64000
+    price             = { version = "2026-11-21", input_per_mtok = "1.1", output_per_mtok = "5.5" }
+  }
+  "openai/gpt-oss-120b" = {
+    provider       = "bedrock"
+    model          = "openai.gpt-oss-120b-1:0"
+    operations     = ["chat"]
+    context_length = 128000
+    price          = { version = "2026-11-21", input_per_mtok = "0.15", output_per_mtok = "0.60" }
+  }
+  "amazon/titan-embed-v2" = {
+    provider       = "bedrock"
+    model          = "amazon.titan-embed-text-v2:0"
+    operations     = ["embed"]
+    context_length = 8192
+    price          = { version = "2026-11-21", input_per_mtok = "0.02", output_per_mtok = "0" }
+  }
+}
+
+aliases = {
+  auto  = { operation = "chat", targets = ["anthropic/claude-haiku-4-5", "amazon/nova-pro", "openai/gpt-oss-120b"] }
+  fast  = { operation = "chat", targets = ["amazon/nova-lite", "amazon/nova-micro"] }
+  cheap = { operation = "chat", targets = ["amazon/nova-micro", "amazon/nova-lite"] }
+  embed = { operation = "embed", targets = ["amazon/titan-embed-v2"] }
+}
+
+log_retention_days         = 30
+worker_maximum_concurrency = 10
+throttling                 = { requests_per_second = 200, burst = 400 }
+key_deletion_window_days   = 7
+deletion_protection        = false

@@ -1,0 +1,90 @@
+locals {
+  prefix = "${var.name}-${var.environment}"
+
+  account_id = data.aws_caller_identity.this.account_id
+  partition  = data.aws_partition.this.partition
+  region     = data.aws_region.this.name
+
+  tags = merge({
+    application = var.name
+    environment = var.environment
+    managed-by  = "terraform"
+  }, var.tags)
+
+  # ---- Names and ARNs that follow from names ----
+  # Whatever only mentions a thing takes these, and so is created at the same time as the thing.
+
+  functions = [
+    "authorizer", "chat_completions", "embeddings", "models", "health",
+    "async_submit", "async_worker", "async_status",
+    "workflow_start", "workflow_run_step", "workflow_finish", "workflow_status",
+    "publish_events", "admin_keys",
+  ]
+  function_names = { for function in local.functions : function => "${local.prefix}-${replace(function, "_", "-")}" }
+  function_alias = "live"
+  function_alias_arns = {
+    for function, name in local.function_names :
+    function => "arn:${local.partition}:lambda:${local.region}:${local.account_id}:function:${name}:${local.function_alias}"
+  }
+  function_invoke_arns = {
+    for function, arn in local.function_alias_arns :
+    function => "arn:${local.partition}:apigateway:${local.region}:lambda:path/2015-03-31/functions/${arn}/invocations"
+  }
+
+  alarm_topic_arn = "arn:${local.partition}:sns:${local.region}:${local.account_id}:${local.prefix}-alarms"
+
+  alarms = var.alarms_enabled ? { actions = [local.alarm_topic_arn] } : null
+
+  # Buckets share one namespace with the whole world, hence the account and the region.
+  bucket_name          = "${local.prefix}-${local.account_id}-${local.region}"
+  packages_bucket_name = "${local.prefix}-packages-${local.account_id}-${local.region}"
+
+  permissions_boundary_arn = var.permissions_boundary == null ? null : "arn:${local.partition}:iam::${local.account_id}:policy/${var.permissions_boundary}"
+
+  # ---- What every function has in common ----
+
+  package_dir = "${path.root}/${var.package_dir}"
+
+  function_platform = {
+    alias                    = local.function_alias
+    runtime                  = "python3.13"
+    architecture             = var.architecture
+    layers                   = [for layer in ["dependencies", "sluice"] : aws_lambda_layer_version.this[layer].arn]
+    package_bucket           = module.packages.id
+    kms_key_arn              = module.key.arn
+    log_retention_days       = var.log_retention_days
+    snap_start               = var.snap_start
+    permissions_boundary_arn = local.permissions_boundary_arn
+    alarms                   = local.alarms
+  }
+
+  # Added to each function's own variables, with SLUICE_SERVICE.
+  common_environment = {
+    SLUICE_ENVIRONMENT       = var.environment
+    LOG_LEVEL                = var.log_level
+    AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
+  }
+
+  # Variables of the functions that call models.
+  inference_environment = merge(
+    {
+      TABLE_NAME              = module.table.name
+      PROVIDER_SECRET_ARN     = aws_secretsmanager_secret.providers.arn
+      REQUEST_LOG_TTL_DAYS    = tostring(var.request_log_ttl_days)
+      ATTEMPT_TIMEOUT_SECONDS = tostring(var.attempt_timeout_seconds)
+      MAX_ATTEMPTS            = tostring(var.max_attempts)
+    },
+    var.bedrock_endpoint_url == null ? {} : { AWS_ENDPOINT_URL_BEDROCK_RUNTIME = var.bedrock_endpoint_url },
+  )
+
+  # Policies of the functions that call models, whichever mode they serve.
+  inference_policies = merge(
+    {
+      read-routes       = data.aws_iam_policy_document.read_routes.json
+      write-request-log = data.aws_iam_policy_document.write_request_log.json
+      read-secret       = data.aws_iam_policy_document.read_secret.json
+      use-key           = data.aws_iam_policy_document.use_key.json
+    },
+    length(local.bedrock_model_arns) == 0 ? {} : { invoke-models = data.aws_iam_policy_document.invoke_models.json },
+  )
+}

@@ -1,0 +1,14 @@
+output "name" {
+  description = "Name of the bus, known before the bus exists."
+  value       = var.name
+}
+
+output "arn" {
+  description = "ARN of the bus, built from its name: known before the bus exists."
+  value       = local.arn
+}
+
+output "kms_key_arn" {
+  description = "KMS key as set on the bus."
+  value       = aws_cloudwatch_event_bus.this.kms_key_identifier
+}

@@ -1,0 +1,121 @@
+# Sync: API route -> authorizer -> function -> model provider -> request log.
+
+locals {
+  sync_routes = {
+    create_chat_completion = {
+      method     = "POST"
+      path       = "/v1/chat/completions"
+      function   = "chat_completions"
+      model      = "ChatCompletionRequest"
+      timeout_ms = local.sync_timeout_ms
+    }
+    create_embedding = {
+      method     = "POST"
+      path       = "/v1/embeddings"
+      function   = "embeddings"
+      model      = "EmbeddingRequest"
+      timeout_ms = local.sync_timeout_ms
+    }
+    list_models = {
+      method   = "GET"
+      path     = "/v1/models"
+      function = "models"
+    }
+    # Model ids contain a slash.
+    retrieve_model = {
+      method   = "GET"
+      path     = "/v1/models/{model+}"
+      function = "models"
+    }
+    health = {
+      method        = "GET"
+      path          = "/v1/health"
+      function      = "health"
+      authorization = "NONE"
+    }
+  }
+
+  # The function is killed, and answers nothing, later than the gateway gives up.
+  sync_timeout_ms = (var.sync_timeout_seconds - 1) * 1000
+
+  sync_functions = {
+    authorizer = {
+      description = "Checks the API key of a request and names its owner."
+      timeout     = 5
+      environment = {
+        TABLE_NAME        = module.table.name
+        KEY_CACHE_SECONDS = tostring(var.key_cache_seconds)
+      }
+      policies = {
+        read-keys = data.aws_iam_policy_document.read_keys.json
+        use-key   = data.aws_iam_policy_document.use_key.json
+      }
+    }
+    chat_completions = {
+      description = "POST /v1/chat/completions in OpenAI's wire format."
+      timeout     = var.sync_timeout_seconds
+      environment = local.inference_environment
+      policies    = local.inference_policies
+    }
+    embeddings = {
+      description = "POST /v1/embeddings in OpenAI's wire format."
+      timeout     = var.sync_timeout_seconds
+      environment = local.inference_environment
+      policies    = local.inference_policies
+    }
+    models = {
+      description = "GET /v1/models and /v1/models/{id}: the aliases and targets a key may use."
+      timeout     = 10
+      environment = {
+        TABLE_NAME = module.table.name
+      }
+      policies = {
+        read-routes = data.aws_iam_policy_document.read_routes.json
+        use-key     = data.aws_iam_policy_document.use_key.json
+      }
+    }
+    health = {
+      description = "GET /v1/health, without a key: whether the routes can be read."
+      timeout     = 10
+      environment = {
+        TABLE_NAME = module.table.name
+      }
+      policies = {
+        read-routes = data.aws_iam_policy_document.read_routes.json
+        use-key     = data.aws_iam_policy_document.use_key.json
+      }
+    }
+  }
+}
+
+data "aws_iam_policy_document" "read_keys" {
+  statement {
+    sid       = "GetKeyByHash"
+    actions   = ["dynamodb:GetItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["KEY#*"]
+    }
+  }
+}
+
+module "sync_functions" {
+  source   = "./modules/lambda_function"
+  for_each = local.sync_functions
+
+  name        = local.function_names[each.key]
+  description = each.value.description
+  package     = "${local.package_dir}/functions/${each.key}.zip"
+  handler     = "functions.${each.key}.handler.handler"
+  memory_mb   = var.function_memory_mb
+  timeout     = each.value.timeout
+  environment = merge(local.common_environment, { SLUICE_SERVICE = each.key }, each.value.environment)
+  policies    = each.value.policies
+  platform    = local.function_platform
+
+  reserved_concurrency    = lookup(var.reserved_concurrency, each.key, null)
+  provisioned_concurrency = lookup(var.provisioned_concurrency, each.key, 0)
+}

@@ -1,0 +1,588 @@
+# ---- Where ----
+
+variable "name" {
+  description = "Name of the application; the first part of every name."
+  type        = string
+  default     = "sluice"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9]{1,15}$", var.name))
+    error_message = "The name must have 2 to 16 lower-case letters and digits, and start with a letter."
+  }
+}
+
+variable "environment" {
+  description = "Name of the environment; the second part of every name."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9]{1,11}$", var.environment))
+    error_message = "The environment must have 2 to 12 lower-case letters and digits, and start with a letter."
+  }
+}
+
+variable "region" {
+  description = "AWS region."
+  type        = string
+  default     = "us-east-1"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
+    error_message = "The region must look like us-east-1."
+  }
+}
+
+variable "tags" {
+  description = "Tags of every resource, besides application, environment and managed-by."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
+variable "local_endpoints" {
+  description = "Whether AWS is the local cloud on this machine: path-style S3, no metadata service, and plain HTTP, so that no policy can ask for TLS."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "package_dir" {
+  description = "Folder with the zips that `make package` built, relative to this root."
+  type        = string
+  default     = "../build/aws"
+  nullable    = false
+}
+
+# ---- Models ----
+
+variable "targets" {
+  description = <<-EOT
+    Target => where and how to call a model. operations: chat, embed. base_url (openai_compatible only) defaults to
+    the local model server's; secret_field names the key in the provider secret. price: USD per million tokens as
+    decimal strings, with the date it was looked up as version. created: epoch seconds, shown by GET /v1/models.
+  EOT
+  type = map(object({
+    provider          = string
+    model             = string
+    operations        = list(string)
+    base_url          = optional(string)
+    secret_field      = optional(string)
+    context_length    = optional(number)
+    max_output_tokens = optional(number)
+    created           = optional(number, 1795219200) # 2026-11-21
+    price = optional(object({
+      version         = string
+      input_per_mtok  = string
+      output_per_mtok = string
+    }))
+  }))
+  nullable = false
+
+  validation {
+    condition     = length(var.targets) > 0 && alltrue([for name in keys(var.targets) : can(regex("^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$", name))])
+    error_message = "There must be a target, and every target's name must have at most 128 letters, digits, dots, slashes, colons, dashes and underscores."
+  }
+
+  validation {
+    condition     = alltrue([for target in values(var.targets) : contains(["bedrock", "openai_compatible"], target.provider)])
+    error_message = "The provider of every target must be bedrock or openai_compatible."
+  }
+
+  validation {
+    condition = alltrue([
+      for target in values(var.targets) :
+      length(target.operations) > 0 && length(setsubtract(target.operations, ["chat", "embed"])) == 0
+    ])
+    error_message = "Every target must offer at least one of the operations chat and embed, and no other."
+  }
+
+  validation {
+    condition = alltrue([
+      for target in values(var.targets) :
+      target.provider == "bedrock" ? target.base_url == null : target.base_url != null || var.models_url != null
+    ])
+    error_message = "An openai_compatible target must have a base_url (or models_url must be set), and a bedrock target must not."
+  }
+
+  validation {
+    condition = alltrue([
+      for target in values(var.targets) :
+      target.base_url == null ? true : startswith(target.base_url, "https://") || var.local_endpoints
+    ])
+    error_message = "Every base_url must start with https://, since an API key is sent there."
+  }
+
+  validation {
+    condition = alltrue([
+      for target in values(var.targets) : target.price == null ? true : alltrue([
+        for price in [target.price.input_per_mtok, target.price.output_per_mtok] : can(regex("^(0|[1-9][0-9]*)(\\.[0-9]+)?$", price))
+      ])
+    ])
+    error_message = "Prices must be decimal strings without sign or exponent, such as \"0.06\"."
+  }
+
+  validation {
+    condition = alltrue([
+      for target in values(var.targets) : target.price == null ? true : can(regex("^[0-9]{4}-[0-9]{2}-[0-9]{2}$", target.price.version))
+    ])
+    error_message = "The version of every price must be the date on which it was looked up, such as \"2026-11-21\"."
+  }
+}
+
+variable "aliases" {
+  description = "Alias => operation and the targets that serve it, in the order in which they are tried."
+  type = map(object({
+    operation = string
+    strategy  = optional(string, "priority")
+    targets   = list(string)
+  }))
+  nullable = false
+
+  validation {
+    condition     = alltrue([for alias in ["auto", "fast", "cheap", "embed"] : contains(keys(var.aliases), alias)])
+    error_message = "Every environment must have at least the aliases auto, fast, cheap and embed."
+  }
+
+  validation {
+    condition     = length(setintersection(keys(var.aliases), keys(var.targets))) == 0
+    error_message = "An alias must not have the name of a target."
+  }
+
+  validation {
+    condition     = alltrue([for alias in values(var.aliases) : contains(["chat", "embed"], alias.operation)])
+    error_message = "The operation of every alias must be chat or embed."
+  }
+
+  validation {
+    condition     = alltrue([for alias in values(var.aliases) : contains(["priority"], alias.strategy)])
+    error_message = "The strategy of every alias must be priority."
+  }
+
+  validation {
+    condition     = alltrue([for alias in values(var.aliases) : length(alias.targets) > 0 && length(distinct(alias.targets)) == length(alias.targets)])
+    error_message = "Every alias must have at least one target, and none twice."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for alias in values(var.aliases) : [
+        for target in alias.targets : contains(try(var.targets[target].operations, []), alias.operation)
+      ]
+    ]))
+    error_message = "Every target of an alias must exist and offer the alias's operation."
+  }
+}
+
+variable "models_url" {
+  description = "URL of the local model server, for openai_compatible targets without a base_url; null on AWS."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.models_url == null ? true : can(regex("^https?://[^/]+$", var.models_url))
+    error_message = "The URL must have a scheme and a host, and no path or trailing slash."
+  }
+}
+
+variable "bedrock_endpoint_url" {
+  description = "Endpoint for Bedrock's runtime instead of AWS's own; null on AWS."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.bedrock_endpoint_url == null ? true : can(regex("^https?://[^/]+$", var.bedrock_endpoint_url))
+    error_message = "The URL must have a scheme and a host, and no path or trailing slash."
+  }
+}
+
+variable "bedrock_profile_regions" {
+  description = "Prefix of cross-region inference profiles => the regions a call may be served in; its model must be allowed in each."
+  type        = map(list(string))
+  default = {
+    us = ["us-east-1", "us-east-2", "us-west-2"]
+    eu = ["eu-central-1", "eu-north-1", "eu-west-1", "eu-west-3"]
+  }
+  nullable = false
+}
+
+variable "attempt_timeout_seconds" {
+  description = "Longest time that one call of a provider may take; less when the caller's deadline is nearer."
+  type        = number
+  default     = 20
+  nullable    = false
+
+  validation {
+    condition     = var.attempt_timeout_seconds >= 1 && var.attempt_timeout_seconds <= 300
+    error_message = "An attempt may take between 1 and 300 seconds."
+  }
+}
+
+variable "max_attempts" {
+  description = "Calls of one target, the first included, before the next target is tried."
+  type        = number
+  default     = 2
+  nullable    = false
+
+  validation {
+    condition     = var.max_attempts >= 1 && var.max_attempts <= 10 && floor(var.max_attempts) == var.max_attempts
+    error_message = "The attempts must be a whole number between 1 and 10."
+  }
+}
+
+# ---- Functions ----
+
+variable "architecture" {
+  description = "Instruction set of functions and layers: arm64 or x86_64."
+  type        = string
+  default     = "arm64"
+  nullable    = false
+
+  validation {
+    condition     = contains(["arm64", "x86_64"], var.architecture)
+    error_message = "The architecture must be arm64 or x86_64."
+  }
+}
+
+variable "function_memory_mb" {
+  description = "Memory of each function in MB; CPU grows with it."
+  type        = number
+  default     = 512
+  nullable    = false
+
+  validation {
+    condition     = var.function_memory_mb >= 128 && var.function_memory_mb <= 10240
+    error_message = "The memory must lie between 128 and 10240 MB."
+  }
+}
+
+variable "snap_start" {
+  description = "Whether functions start from a snapshot."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "reserved_concurrency" {
+  description = "Function => concurrent invocations reserved for it; all others share what the account has left."
+  type        = map(number)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = length(setsubtract(keys(var.reserved_concurrency), local.functions)) == 0
+    error_message = "Concurrency can be reserved for Sluice's own functions only."
+  }
+}
+
+variable "provisioned_concurrency" {
+  description = "Function => environments kept warm, which are billed while nobody calls; such a function has no SnapStart."
+  type        = map(number)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = length(setsubtract(keys(var.provisioned_concurrency), local.functions)) == 0
+    error_message = "Concurrency can be provisioned for Sluice's own functions only."
+  }
+}
+
+variable "log_level" {
+  description = "Least important level that functions log: DEBUG, INFO, WARNING or ERROR."
+  type        = string
+  default     = "INFO"
+  nullable    = false
+
+  validation {
+    condition     = contains(["DEBUG", "INFO", "WARNING", "ERROR"], var.log_level)
+    error_message = "The log level must be DEBUG, INFO, WARNING or ERROR."
+  }
+}
+
+variable "permissions_boundary" {
+  description = "Name of the policy that every role carries as its permissions boundary, or null for none. The apply role of infra/bootstrap may make roles only with its own."
+  type        = string
+  default     = null
+}
+
+# ---- Sync ----
+
+variable "sync_timeout_seconds" {
+  description = "Timeout of the functions that call models while the caller waits; one second more than the gateway waits."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition     = var.sync_timeout_seconds >= 3 && var.sync_timeout_seconds <= 30
+    error_message = "The timeout must lie between 3 and 30 seconds: API Gateway waits 29 at most."
+  }
+}
+
+variable "key_cache_seconds" {
+  description = "Seconds for which the authorizer remembers a key, and so at most for which a revoked key still works."
+  type        = number
+  default     = 60
+  nullable    = false
+
+  validation {
+    condition     = var.key_cache_seconds >= 0 && var.key_cache_seconds <= 3600
+    error_message = "Keys can be remembered for 0 to 3600 seconds."
+  }
+}
+
+variable "request_log_ttl_days" {
+  description = "Days for which the request log is kept."
+  type        = number
+  default     = 90
+  nullable    = false
+
+  validation {
+    condition     = var.request_log_ttl_days >= 1
+    error_message = "The request log must be kept for at least one day."
+  }
+}
+
+# ---- Batch ----
+
+variable "worker_timeout_seconds" {
+  description = "Timeout of the queue's worker; the queue's visibility timeout is six times as long."
+  type        = number
+  default     = 300
+  nullable    = false
+
+  validation {
+    condition     = var.worker_timeout_seconds >= 10 && var.worker_timeout_seconds <= 900
+    error_message = "The timeout must lie between 10 and 900 seconds."
+  }
+}
+
+variable "worker_maximum_concurrency" {
+  description = "Most workers that the queue keeps busy at once."
+  type        = number
+  default     = 50
+  nullable    = false
+
+  validation {
+    condition     = var.worker_maximum_concurrency >= 2 && var.worker_maximum_concurrency <= 1000
+    error_message = "Lambda takes between 2 and 1000."
+  }
+
+  validation {
+    condition     = var.worker_maximum_concurrency <= lookup(var.reserved_concurrency, "async_worker", 1000)
+    error_message = "The workers must not be more than the concurrency reserved for async_worker, or messages are refused and end in the DLQ."
+  }
+}
+
+variable "max_receive_count" {
+  description = "Deliveries of a message before it goes to the DLQ."
+  type        = number
+  default     = 5
+  nullable    = false
+
+  validation {
+    condition     = var.max_receive_count >= 5 && var.max_receive_count <= 1000
+    error_message = "The receive count must lie between 5 and 1000."
+  }
+}
+
+variable "retry_base_seconds" {
+  description = "Delay before the first retry of a message; each further one is twice as long."
+  type        = number
+  default     = 5
+  nullable    = false
+
+  validation {
+    condition     = var.retry_base_seconds >= 1 && var.retry_base_seconds <= 900
+    error_message = "The delay must lie between 1 and 900 seconds."
+  }
+}
+
+variable "result_ttl_days" {
+  description = "Days for which requests, results and status of batch and workflow work are kept."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition     = var.result_ttl_days >= 1
+    error_message = "Results must be kept for at least one day."
+  }
+}
+
+# ---- Workflow ----
+
+variable "workflow_step_timeout_seconds" {
+  description = "Timeout of one workflow step."
+  type        = number
+  default     = 120
+  nullable    = false
+
+  validation {
+    condition     = var.workflow_step_timeout_seconds >= 10 && var.workflow_step_timeout_seconds <= 120
+    error_message = "The timeout must lie between 10 and 120 seconds: the state RunStep gives up after 130."
+  }
+}
+
+# ---- Events ----
+
+variable "event_batching_window_seconds" {
+  description = "Seconds for which changes are gathered before they become events."
+  type        = number
+  default     = 1
+  nullable    = false
+
+  validation {
+    condition     = var.event_batching_window_seconds >= 0 && var.event_batching_window_seconds <= 300
+    error_message = "The window must lie between 0 and 300 seconds."
+  }
+}
+
+variable "event_archive_days" {
+  description = "Days for which events are archived for replay."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition     = var.event_archive_days >= 1
+    error_message = "Events must be archived for at least one day."
+  }
+}
+
+# ---- What is kept ----
+
+variable "deletion_protection" {
+  description = "Whether the table and a bucket with objects in it refuse to be destroyed."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "bucket_versioning" {
+  description = "Whether overwritten and deleted objects are kept for a day."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "key_deletion_window_days" {
+  description = "Days between the deletion of the KMS key and the loss of all that it encrypts."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition     = var.key_deletion_window_days >= 7 && var.key_deletion_window_days <= 30
+    error_message = "KMS waits between 7 and 30 days."
+  }
+}
+
+variable "secret_recovery_window_days" {
+  description = "Days for which the deleted provider secret can be restored; 0 for none, so that its name is free at once."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition     = var.secret_recovery_window_days == 0 || (var.secret_recovery_window_days >= 7 && var.secret_recovery_window_days <= 30)
+    error_message = "The window must be 0, or lie between 7 and 30 days."
+  }
+}
+
+variable "log_retention_days" {
+  description = "Days for which logs are kept."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
+    error_message = "CloudWatch Logs knows only these retentions: 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 and 3653 days."
+  }
+}
+
+# ---- Edge ----
+
+variable "throttling" {
+  description = "Steady rate and burst that each route takes before it answers 429."
+  type = object({
+    requests_per_second = number
+    burst               = number
+  })
+  default = {
+    requests_per_second = 1000
+    burst               = 2000
+  }
+  nullable = false
+}
+
+variable "waf" {
+  description = "Firewall before the API, with the requests that one address may send in 5 minutes; null for none. It costs money while nobody calls."
+  type = object({
+    requests_per_5_minutes = optional(number, 10000)
+  })
+  default = null
+
+  validation {
+    condition     = var.waf == null ? true : var.waf.requests_per_5_minutes >= 10 && var.waf.requests_per_5_minutes <= 2000000000
+    error_message = "WAF takes between 10 and 2,000,000,000 requests."
+  }
+}
+
+variable "domain" {
+  description = "Domain of the API, its ACM certificate in the same region and, to point the name at the API, its Route 53 zone; null for the default URL."
+  type = object({
+    name            = string
+    certificate_arn = string
+    zone_id         = optional(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.domain == null ? true : can(regex("^([a-z0-9-]+\\.)+[a-z]{2,}$", var.domain.name))
+    error_message = "The domain must be a full name, such as api.example.com."
+  }
+}
+
+variable "manage_api_gateway_account" {
+  description = "Whether to set the account's CloudWatch role for API Gateway. One setting for the account and region: true in one environment only."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+# ---- Alarms ----
+
+variable "alarms_enabled" {
+  description = "Whether there are alarms."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "alarm_emails" {
+  description = "Addresses told about alarms; each must confirm the subscription."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for address in var.alarm_emails : can(regex("^[^@\\s]+@[^@\\s]+$", address))])
+    error_message = "Every address must look like name@example.com."
+  }
+}
+
+variable "api_p95_latency_alarm_ms" {
+  description = "Latency that one request in twenty may exceed before an alarm; mostly the models' own."
+  type        = number
+  default     = 10000
+  nullable    = false
+
+  validation {
+    condition     = var.api_p95_latency_alarm_ms > 0
+    error_message = "The latency must be positive."
+  }
+}

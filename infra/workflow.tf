@@ -1,0 +1,199 @@
+# Workflow: API route -> state machine -> one function call per step; each step sees the answer before it.
+
+module "chain" {
+  source = "./modules/state_machine"
+
+  name                     = "${local.prefix}-chain"
+  kms_key_arn              = module.key.arn
+  log_retention_days       = var.log_retention_days
+  permissions_boundary_arn = local.permissions_boundary_arn
+  tracing                  = !var.local_endpoints
+  alarms                   = local.alarms
+  function_alias_arns      = [for function in ["workflow_run_step", "workflow_finish"] : local.function_alias_arns[function]]
+
+  definition = templatefile("${path.root}/state_machines/chain.asl.json", {
+    run_step_arn = local.function_alias_arns["workflow_run_step"]
+    finish_arn   = local.function_alias_arns["workflow_finish"]
+  })
+}
+
+locals {
+  workflow_routes = {
+    create_workflow_execution = {
+      method   = "POST"
+      path     = "/v1/workflows/{name}/executions"
+      function = "workflow_start"
+      model    = "ChainExecutionRequest"
+    }
+    retrieve_workflow_execution = {
+      method   = "GET"
+      path     = "/v1/workflows/executions/{id}"
+      function = "workflow_status"
+    }
+  }
+
+  workflow_functions = {
+    workflow_start = {
+      description = "POST /v1/workflows/{name}/executions: keeps the steps and starts the state machine."
+      timeout     = 15
+      environment = {
+        TABLE_NAME        = module.table.name
+        BUCKET_NAME       = module.bucket.name
+        STATE_MACHINE_ARN = module.chain.arn
+        RESULT_TTL_DAYS   = tostring(var.result_ttl_days)
+      }
+      policies = {
+        read-routes            = data.aws_iam_policy_document.read_routes.json
+        create-executions      = data.aws_iam_policy_document.create_executions.json
+        write-workflow-objects = data.aws_iam_policy_document.write_workflow_objects.json
+        start-executions       = data.aws_iam_policy_document.start_executions.json
+        use-key                = data.aws_iam_policy_document.use_key.json
+      }
+    }
+    workflow_run_step = {
+      description = "State RunStep: asks a model to do one step of a chain."
+      timeout     = var.workflow_step_timeout_seconds
+      environment = merge(local.inference_environment, {
+        BUCKET_NAME = module.bucket.name
+      })
+      policies = merge(local.inference_policies, {
+        record-steps           = data.aws_iam_policy_document.record_steps.json
+        read-workflow-objects  = data.aws_iam_policy_document.read_workflow_objects.json
+        write-workflow-objects = data.aws_iam_policy_document.write_workflow_objects.json
+      })
+    }
+    workflow_finish = {
+      description = "States FinishSucceeded and FinishFailed: records how an execution ended."
+      timeout     = 30
+      environment = {
+        TABLE_NAME = module.table.name
+      }
+      policies = {
+        finish-executions = data.aws_iam_policy_document.finish_executions.json
+        use-key           = data.aws_iam_policy_document.use_key.json
+      }
+    }
+    workflow_status = {
+      description = "GET /v1/workflows/executions/{id}: each step, its answer, and why it failed if it did."
+      timeout     = 10
+      environment = {
+        TABLE_NAME        = module.table.name
+        BUCKET_NAME       = module.bucket.name
+        STATE_MACHINE_ARN = module.chain.arn
+      }
+      policies = {
+        read-executions       = data.aws_iam_policy_document.read_executions.json
+        read-workflow-objects = data.aws_iam_policy_document.read_workflow_objects.json
+        describe-executions   = data.aws_iam_policy_document.describe_executions.json
+        use-key               = data.aws_iam_policy_document.use_key.json
+      }
+    }
+  }
+}
+
+data "aws_iam_policy_document" "create_executions" {
+  statement {
+    sid       = "PutAndUpdateExecutions"
+    actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["EXEC#*"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "record_steps" {
+  statement {
+    sid       = "QueryAndPutSteps"
+    actions   = ["dynamodb:Query", "dynamodb:PutItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["EXEC#*"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "finish_executions" {
+  statement {
+    sid       = "QueryAndUpdateExecutions"
+    actions   = ["dynamodb:Query", "dynamodb:UpdateItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["EXEC#*"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "read_executions" {
+  statement {
+    sid       = "QueryExecutions"
+    actions   = ["dynamodb:Query"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["EXEC#*"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "read_workflow_objects" {
+  statement {
+    sid       = "GetWorkflowObjects"
+    actions   = ["s3:GetObject"]
+    resources = ["${module.bucket.arn}/workflows/*"]
+  }
+}
+
+data "aws_iam_policy_document" "write_workflow_objects" {
+  statement {
+    sid       = "PutWorkflowObjects"
+    actions   = ["s3:PutObject"]
+    resources = ["${module.bucket.arn}/workflows/*"]
+  }
+}
+
+data "aws_iam_policy_document" "start_executions" {
+  statement {
+    sid       = "StartChain"
+    actions   = ["states:StartExecution"]
+    resources = [module.chain.arn]
+  }
+}
+
+data "aws_iam_policy_document" "describe_executions" {
+  statement {
+    sid     = "DescribeChainExecutions"
+    actions = ["states:DescribeExecution"]
+    # Executions of this state machine only; their names are made when they start.
+    resources = ["${replace(module.chain.arn, ":stateMachine:", ":execution:")}:*"]
+  }
+}
+
+module "workflow_functions" {
+  source   = "./modules/lambda_function"
+  for_each = local.workflow_functions
+
+  name        = local.function_names[each.key]
+  description = each.value.description
+  package     = "${local.package_dir}/functions/${each.key}.zip"
+  handler     = "functions.${each.key}.handler.handler"
+  memory_mb   = var.function_memory_mb
+  timeout     = each.value.timeout
+  environment = merge(local.common_environment, { SLUICE_SERVICE = each.key }, each.value.environment)
+  policies    = each.value.policies
+  platform    = local.function_platform
+
+  reserved_concurrency    = lookup(var.reserved_concurrency, each.key, null)
+  provisioned_concurrency = lookup(var.provisioned_concurrency, each.key, 0)
+}
