@@ -1,0 +1,64 @@
+"""docs/iam.md says what the Terraform grants: no function, no policy and no action more or less."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.contract.docs import hcl
+from tests.contract.docs.support import ROOT, document, functions, terraform
+
+MODULE = (ROOT / "infra/modules/lambda_function/main.tf").read_text(encoding="utf-8")
+# The module gives these to every function.
+OF_EVERY_FUNCTION = {"logs", "xray"}
+
+
+def deployed_policies(function: str) -> dict[str, str]:
+    """Policy => document of one function, from the root's maps of functions."""
+    body = hcl.block(terraform(), rf"^    {function} = \{{(?=\n      description)")
+    own = hcl.policies_of(body)
+    shared = hcl.policies_of(hcl.block(terraform(), r"^  inference_policies = merge\("))
+    return own | shared if "local.inference_policies" in body else own
+
+
+def granted() -> dict[str, tuple[hcl.Statement, ...]]:
+    """Policy => statements, over all functions."""
+    documents = hcl.policy_documents(terraform()) | hcl.policy_documents(MODULE)
+    used = {policy: name for function in functions() for policy, name in deployed_policies(function).items()}
+    return {policy: documents[name] for policy, name in used.items()} | {
+        policy: documents[policy] for policy in OF_EVERY_FUNCTION
+    }
+
+
+def codes(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def rows(width: int) -> list[list[str]]:
+    return [row for row in document("docs/iam.md").tables() if len(row) == width]
+
+
+def test_every_function_is_listed_once() -> None:
+    assert sorted(codes(row[0])[0] for row in rows(3)) == functions()
+
+
+@pytest.mark.parametrize("row", rows(3), ids=lambda row: str(row[0]))
+def test_a_function_has_exactly_the_policies_that_are_listed(row: list[str]) -> None:
+    assert sorted(codes(row[2])) == sorted(deployed_policies(codes(row[0])[0]))
+
+
+def test_every_policy_is_listed_once() -> None:
+    assert sorted(codes(row[0])[0] for row in rows(4)) == sorted(granted())
+
+
+@pytest.mark.parametrize("row", rows(4), ids=lambda row: str(row[0]))
+def test_a_policy_grants_exactly_what_is_listed(row: list[str]) -> None:
+    statements = granted()[codes(row[0])[0]]
+    assert sorted(codes(row[1])) == sorted(action for statement in statements for action in statement.actions)
+
+
+@pytest.mark.parametrize("row", rows(4), ids=lambda row: str(row[0]))
+def test_the_items_that_a_policy_is_limited_to_are_listed(row: list[str]) -> None:
+    keys = {key for statement in granted()[codes(row[0])[0]] for key in statement.leading_keys}
+    assert {code for code in codes(row[2]) if code.isupper()} == keys

@@ -1,0 +1,145 @@
+"""The applied platform, seen the way its users and its operators see it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+import pytest
+import urllib3
+from openai import OpenAI
+
+ROOT = Path(__file__).resolve().parents[2]
+STATE = ROOT / ".local" / "test"
+T = TypeVar("T")
+
+
+def local(*verb: str, timeout_s: int = 420) -> subprocess.CompletedProcess[str]:
+    """Run the local cloud's own command line against the ``test`` instance."""
+    command = [sys.executable, "-m", "local", "--instance", "test", *verb]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+def eventually(probe: Callable[[], T | None], *, within_s: float, what: str) -> T:
+    """The first truthy answer of ``probe``; fails with ``what`` when there is none in time."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if found := probe():
+            return found
+        time.sleep(0.25)
+    pytest.fail(f"not within {within_s:.0f} s: {what}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer: status, lower-cased headers, parsed body."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+
+class Platform:
+    """The applied platform, seen the way its users see it."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        """``env`` holds the lines of the instance's ``env`` file."""
+        self.env = env
+        self._http = urllib3.PoolManager(retries=False, timeout=60)
+
+    @property
+    def url(self) -> str:
+        """The base address of the API, ending in ``/v1``."""
+        return self.env["SLUICE_URL"]
+
+    @property
+    def key(self) -> str:
+        """An API key."""
+        return self.env["SLUICE_API_KEY"]
+
+    @cached_property
+    def session(self) -> boto3.Session:
+        """The operator's AWS session."""
+        return boto3.Session(
+            aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
+            region_name=self.env["AWS_DEFAULT_REGION"],
+        )
+
+    def aws(self, service: str) -> Any:
+        """An AWS client with the operator's credentials."""
+        make: Any = self.session.client  # the stubs know a client by its literal name only
+        return make(service, endpoint_url=self.env["AWS_ENDPOINT_URL"])
+
+    def openai(self, *, key: str | None = None, strict: bool = True) -> OpenAI:
+        """The official client, with every answer checked against its own types and no retries to hide a failure."""
+        return OpenAI(
+            base_url=self.env["OPENAI_BASE_URL"],
+            api_key=key or self.key,
+            max_retries=0,
+            _strict_response_validation=strict,
+        )
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """One request; ``body`` is sent as JSON unless it is bytes. ``key=""`` sends none."""
+        sent = {"content-type": "application/json"} | (headers or {})
+        bearer = self.key if key is None else key
+        if bearer:
+            sent["authorization"] = f"Bearer {bearer}"
+        data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        answer = self._http.request(method, self.url + path, body=data, headers=sent)
+        return Answer(
+            answer.status,
+            {name.lower(): value for name, value in answer.headers.items()},
+            json.loads(answer.data) if answer.data else None,
+        )
+
+    def fault(self, model: str, **spec: object) -> None:
+        """Tell the local model server to misbehave for ``model``; :meth:`heal` ends it."""
+        url = f"{self.env['SLUICE_MODELS_URL']}/faults/{model}"
+        answer = self._http.request(
+            "PUT", url, body=json.dumps(spec).encode(), headers={"content-type": "application/json"}
+        )
+        assert answer.status < 300, answer.data
+
+    def heal(self) -> None:
+        """End every injected fault."""
+        assert self._http.request("DELETE", f"{self.env['SLUICE_MODELS_URL']}/faults").status < 300
+
+    def items(self, partition: str) -> list[dict[str, Any]]:
+        """Every item of one partition of the table, as DynamoDB's typed JSON."""
+        answer = self.aws("dynamodb").query(
+            TableName=self.env["SLUICE_TABLE"],
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": partition}},
+            ConsistentRead=True,
+        )
+        return list(answer["Items"])
+
+    def logs(self, function: str, *, containing: str = "", since_ms: int = 0) -> list[str]:
+        """The log lines of a function that contain a text."""
+        group = f"/aws/lambda/{self.function_name(function)}"
+        pages = self.aws("logs").get_paginator("filter_log_events").paginate(logGroupName=group, startTime=since_ms)
+        lines = [event["message"] for page in pages for event in page["events"]]
+        return [line for line in lines if containing in line]
+
+    @staticmethod
+    def function_name(function: str) -> str:
+        """The deployed name of a function's folder."""
+        return f"sluice-local-{function.replace('_', '-')}"

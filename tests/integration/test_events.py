@@ -1,0 +1,127 @@
+"""Events on the bus, seen by a subscriber: an SQS queue behind an EventBridge rule of the test's own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tests.integration.support import ROOT, Platform, eventually
+
+SCHEMA = json.loads((Path(ROOT) / "docs" / "events" / "v1.schema.json").read_text())
+MESSAGES = [{"role": "user", "content": "The kettle is blue. What colour is the kettle?"}]
+
+
+class Subscriber:
+    """Collects what the bus delivers."""
+
+    def __init__(self, platform: Platform, queue_url: str) -> None:
+        self._sqs = platform.aws("sqs")
+        self._queue_url = queue_url
+        self._seen: list[dict[str, Any]] = []
+
+    def wait_for(self, resource_id: str, detail_type: str) -> dict[str, Any]:
+        """The event of this type about this resource."""
+
+        def probe() -> dict[str, Any] | None:
+            answer = self._sqs.receive_message(QueueUrl=self._queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=1)
+            for message in answer.get("Messages", []):
+                self._seen.append(json.loads(message["Body"]))
+                self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"])
+            return next(
+                (
+                    event
+                    for event in self._seen
+                    if event["detail-type"] == detail_type and event["detail"]["resource_id"] == resource_id
+                ),
+                None,
+            )
+
+        return eventually(probe, within_s=40, what=f"{detail_type} of {resource_id}")
+
+
+@pytest.fixture(scope="module")
+def bus(platform: Platform) -> Iterator[Subscriber]:
+    """A queue that receives every Sluice event, gone afterwards."""
+    sqs, events = platform.aws("sqs"), platform.aws("events")
+    url = sqs.create_queue(QueueName="event-subscriber")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    rule = {"Name": "event-subscriber", "EventBusName": platform.env["SLUICE_EVENT_BUS"]}
+    rule_arn = events.put_rule(**rule, EventPattern=json.dumps({"source": ["sluice"]}))["RuleArn"]
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "events.amazonaws.com"},
+                "Action": "sqs:SendMessage",
+                "Resource": arn,
+                "Condition": {"ArnEquals": {"aws:SourceArn": rule_arn}},
+            }
+        ],
+    }
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+    events.put_targets(Rule=rule["Name"], EventBusName=rule["EventBusName"], Targets=[{"Id": "queue", "Arn": arn}])
+    yield Subscriber(platform, url)
+    events.remove_targets(Rule=rule["Name"], EventBusName=rule["EventBusName"], Ids=["queue"])
+    events.delete_rule(**rule)
+    sqs.delete_queue(QueueUrl=url)
+
+
+def chat(platform: Platform, model: str) -> str:
+    request_id = f"event-{time.time_ns()}"
+    platform.call(
+        "POST", "/chat/completions", {"model": model, "messages": MESSAGES}, headers={"x-request-id": request_id}
+    )
+    return request_id
+
+
+def test_a_finished_request_is_announced(platform: Platform, bus: Subscriber) -> None:
+    event = bus.wait_for(chat(platform, "auto"), "sluice.inference.completed")
+    jsonschema.validate(event["detail"], SCHEMA)
+    assert event["source"] == "sluice"
+    assert event["detail"]["mode"] == "sync"
+    assert event["detail"]["target"] == "bedrock/extractive-v1"
+    assert event["detail"]["usage"]["output_tokens"] > 0
+    assert float(event["detail"]["cost_micro_usd"]) > 0
+    assert "kettle" not in json.dumps(event)
+
+
+@pytest.mark.parametrize(
+    ("fault", "detail_type"),
+    [
+        ({"kind": "throttle"}, "sluice.inference.throttled"),
+        ({"kind": "error", "status": 500}, "sluice.inference.failed"),
+    ],
+)
+def test_a_throttled_or_failed_request_is_announced(
+    healthy: Platform, bus: Subscriber, fault: dict[str, object], detail_type: str
+) -> None:
+    healthy.fault("extractive-v1", **fault)
+    event = bus.wait_for(chat(healthy, "bedrock/extractive-v1"), detail_type)
+    jsonschema.validate(event["detail"], SCHEMA)
+    assert event["detail"]["error"]["code"].startswith("provider_")
+    assert "cost_micro_usd" not in event["detail"]
+
+
+def test_a_finished_async_request_is_announced(platform: Platform, bus: Subscriber) -> None:
+    job = platform.call("POST", "/async/chat/completions", {"model": "auto", "messages": MESSAGES}).body
+    event = bus.wait_for(job["id"], "sluice.async.completed")
+    jsonschema.validate(event["detail"], SCHEMA)
+    assert event["detail"]["mode"] == "async"
+
+
+def test_a_finished_and_a_failed_workflow_are_announced(healthy: Platform, bus: Subscriber) -> None:
+    steps = {"steps": [{"prompt": "The kettle is blue. What colour is it?", "model": "bedrock/extractive-v1"}]}
+    fine = healthy.call("POST", "/workflows/chain/executions", steps).body
+    jsonschema.validate(bus.wait_for(fine["id"], "sluice.workflow.completed")["detail"], SCHEMA)
+    healthy.fault("extractive-v1", kind="error", status=400)
+    broken = healthy.call("POST", "/workflows/chain/executions", steps).body
+    event = bus.wait_for(broken["id"], "sluice.workflow.failed")
+    jsonschema.validate(event["detail"], SCHEMA)
+    assert event["detail"]["error"]["step"] == 0

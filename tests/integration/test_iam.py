@@ -1,0 +1,193 @@
+"""IAM is enforced: take one statement from a function's role and the function is refused exactly there.
+
+Each function is invoked as ``$LATEST``, an environment that no API call ever warmed, so that no cache of an earlier
+call can answer in the statement's place. The same event succeeds once the statement is back, so it was the cause.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import uuid
+from typing import Any
+
+import pytest
+
+from tests.integration.support import Platform, eventually
+
+KEY_ID = "key_iam_test"
+CHAT = {"model": "bedrock/extractive-v1", "messages": [{"role": "user", "content": "The door is red. Which colour?"}]}
+CHAIN = {"steps": [{"prompt": "The door is red. Which colour?", "model": "bedrock/extractive-v1"}]}
+
+
+def http(method: str, resource: str, body: object = None, **path: str) -> dict[str, Any]:
+    """A REST API proxy event of an authorised caller."""
+    return {
+        "httpMethod": method,
+        "resource": resource,
+        "path": resource,
+        "headers": {"content-type": "application/json"},
+        "pathParameters": path or None,
+        "queryStringParameters": None,
+        "body": None if body is None else json.dumps(body),
+        "isBase64Encoded": False,
+        "requestContext": {"requestId": uuid.uuid4().hex, "authorizer": {"key_id": KEY_ID, "key_name": "iam"}},
+    }
+
+
+def authorizer_event(platform: Platform) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {platform.key}"}
+    return {"type": "REQUEST", "methodArn": "arn:aws:execute-api:us-east-1:0:api/api/GET/v1/models", "headers": headers}
+
+
+def started_execution(platform: Platform) -> dict[str, Any]:
+    """The state of an execution that exists, as Step Functions hands it to its tasks."""
+    answer = invoke(platform, "workflow_start", http("POST", "/v1/workflows/{name}/executions", CHAIN, name="chain"))
+    return {
+        "execution_id": json.loads(answer["body"])["id"],
+        "key_id": KEY_ID,
+        "step_count": 1,
+        "index": 0,
+    }
+
+
+def unfinished_step(platform: Platform) -> dict[str, Any]:
+    """The state of a step that still has its work before it, whatever the deployed state machine did of it."""
+    state = started_execution(platform)
+    partition = f"EXEC#{state['execution_id']}"
+
+    def ended() -> dict[str, Any] | None:
+        items = {item["sk"]["S"]: item for item in platform.items(partition)}
+        return items if items["META"]["status"]["S"] == "succeeded" else None
+
+    items = eventually(ended, within_s=30, what="the execution succeeded")
+    step = next(item for sort_key, item in items.items() if sort_key.startswith("STEP#"))
+    platform.aws("dynamodb").delete_item(
+        TableName=platform.env["SLUICE_TABLE"], Key={"pk": step["pk"], "sk": step["sk"]}
+    )
+    return state
+
+
+def finished_job(platform: Platform) -> str:
+    """A job that the deployed worker is done with, so that nothing else works on it."""
+    answer = invoke(platform, "async_submit", http("POST", "/v1/async/chat/completions", CHAT))
+    job_id = str(json.loads(answer["body"])["id"])
+    status = {"S": "completed"}
+    eventually(
+        lambda: any(item["status"] == status for item in platform.items(f"ASYNC#{job_id}")),
+        within_s=30,
+        what=f"{job_id} is completed",
+    )
+    return job_id
+
+
+def sqs_event(platform: Platform) -> dict[str, Any]:
+    record = {
+        "messageId": uuid.uuid4().hex,
+        "receiptHandle": "none",
+        "body": json.dumps({"id": finished_job(platform), "version": 1}),
+        "attributes": {"ApproximateReceiveCount": "1"},
+        "eventSource": "aws:sqs",
+    }
+    return {"Records": [record]}
+
+
+def stream_event(platform: Platform) -> dict[str, Any]:
+    """A change of the table as its stream tells it: a real request log entry."""
+    platform.call("POST", "/chat/completions", CHAT)
+    pages = platform.aws("dynamodb").get_paginator("scan").paginate(TableName=platform.env["SLUICE_TABLE"])
+    item = next(item for page in pages for item in page["Items"] if item["pk"]["S"].startswith("REQ#"))
+    keys = {"pk": item["pk"], "sk": item["sk"]}
+    change = {"NewImage": item, "Keys": keys, "SequenceNumber": "1", "ApproximateCreationDateTime": time.time()}
+    return {"Records": [{"eventID": "1", "eventName": "INSERT", "dynamodb": change}]}
+
+
+EVENTS: dict[str, tuple[str, Any]] = {
+    "authorizer": ("read-keys", authorizer_event),
+    "chat_completions": ("read-routes", lambda _: http("POST", "/v1/chat/completions", CHAT)),
+    "embeddings": ("read-routes", lambda _: http("POST", "/v1/embeddings", {"model": "embed", "input": "x"})),
+    "models": ("read-routes", lambda _: http("GET", "/v1/models")),
+    "health": ("read-routes", lambda _: http("GET", "/v1/health")),
+    "async_submit": ("send-jobs", lambda _: http("POST", "/v1/async/chat/completions", CHAT)),
+    "async_worker": ("work-on-jobs", sqs_event),
+    "async_status": ("read-jobs", lambda p: http("GET", "/v1/async/{id}", id=finished_job(p))),
+    "workflow_start": (
+        "start-executions",
+        lambda _: http("POST", "/v1/workflows/{name}/executions", CHAIN, name="chain"),
+    ),
+    "workflow_run_step": ("read-workflow-objects", unfinished_step),
+    "workflow_finish": ("finish-executions", lambda p: {**started_execution(p), "status": "succeeded"}),
+    "workflow_status": (
+        "read-executions",
+        lambda p: http("GET", "/v1/workflows/executions/{id}", id=started_execution(p)["execution_id"]),
+    ),
+    "publish_events": ("put-events", stream_event),
+    "admin_keys": ("write-keys", lambda _: http("POST", "/v1/admin/keys", {"name": "iam"})),
+}
+
+
+def invoke(platform: Platform, function: str, event: dict[str, Any]) -> dict[str, Any]:
+    answer = platform.aws("lambda").invoke(FunctionName=platform.function_name(function), Payload=json.dumps(event))
+    body = json.loads(answer["Payload"].read())
+    return {"failed": True, **body} if answer.get("FunctionError") else dict(body)
+
+
+def refused(answer: dict[str, Any]) -> bool:
+    """Whether the function could not do its work."""
+    return bool(
+        answer.get("failed")
+        or answer.get("batchItemFailures")
+        or answer.get("outcome") == "failed"
+        or answer.get("statusCode", 200) >= 500
+    )
+
+
+def test_every_function_is_covered(platform: Platform) -> None:
+    deployed = {entry["FunctionName"] for entry in platform.aws("lambda").list_functions()["Functions"]}
+    assert deployed == {platform.function_name(function) for function in EVENTS}
+
+
+@pytest.mark.parametrize("function", EVENTS)
+def test_without_one_statement_the_function_is_refused(platform: Platform, function: str) -> None:
+    policy, make_event = EVENTS[function]
+    event = make_event(platform)
+    iam = platform.aws("iam")
+    config = platform.aws("lambda").get_function_configuration(FunctionName=platform.function_name(function))
+    role = config["Role"].rsplit("/", 1)[-1]
+    document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+    began_ms = int(time.time() * 1000) - 1000
+
+    iam.delete_role_policy(RoleName=role, PolicyName=policy)
+    try:
+        denied = invoke(platform, function, event)
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
+
+    assert refused(denied), denied
+    lines = eventually(
+        lambda: platform.logs(function, containing="AccessDenied", since_ms=began_ms),
+        within_s=10,
+        what=f"{function} says why it was refused",
+    )
+    assert lines
+    assert not refused(invoke(platform, function, make_event(platform)))
+
+
+def test_an_unsigned_call_cannot_create_keys(platform: Platform) -> None:
+    unsigned = platform.call("POST", "/admin/keys", {"name": "thief"}, key="")
+    with_an_api_key = platform.call("POST", "/admin/keys", {"name": "thief"})
+    for answer in (unsigned, with_an_api_key):
+        # API Gateway tells an unsigned call to a guarded route and a call to no route at all by the same error.
+        assert answer.status in {401, 403, 404}
+        assert set(answer.body) == {"error"}
+
+
+def test_an_api_key_is_stored_as_a_hash_only(platform: Platform) -> None:
+    pages = platform.aws("dynamodb").get_paginator("scan").paginate(TableName=platform.env["SLUICE_TABLE"])
+    everything = json.dumps([item for page in pages for item in page["Items"]])
+    assert platform.key not in everything
+    assert base64.b64encode(platform.key.encode()).decode() not in everything
+    for function in ("authorizer", "admin_keys"):
+        assert platform.logs(function)
+        assert not platform.logs(function, containing=platform.key.removeprefix("sk-sluice-"))
