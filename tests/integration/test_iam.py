@@ -62,9 +62,17 @@ def unfinished_step(platform: Platform) -> dict[str, Any]:
         return items if items["META"]["status"]["S"] == "succeeded" else None
 
     items = eventually(ended, within_s=30, what="the execution succeeded")
-    step = next(item for sort_key, item in items.items() if sort_key.startswith("STEP#"))
-    platform.aws("dynamodb").delete_item(
-        TableName=platform.env["SLUICE_TABLE"], Key={"pk": step["pk"], "sk": step["sk"]}
+    table = {"TableName": platform.env["SLUICE_TABLE"]}
+    for sort_key, item in items.items():
+        key = {"pk": item["pk"], "sk": item["sk"]}
+        if sort_key.startswith("STEP#"):
+            platform.aws("dynamodb").delete_item(**table, Key=key)
+    platform.aws("dynamodb").update_item(
+        **table,
+        Key={"pk": {"S": partition}, "sk": {"S": "META"}},
+        UpdateExpression="SET #status = :running",
+        ExpressionAttributeNames={"#status": "status"},
+        ExpressionAttributeValues={":running": {"S": "running"}},
     )
     return state
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
+from typing import Any
 
 import pytest
 
-from tests.integration.support import STATE, Platform, local
+from local.instance import Instance
+from local.platform import driver
+from tests.integration.support import ROOT, STATE, Platform, local
+
+FUNCTIONS = [folder for folder in (ROOT / "functions").iterdir() if (folder / "handler.py").is_file()]
 
 VARIABLES = {
     "SLUICE_URL", "SLUICE_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY", "SLUICE_MCP_URL", "AWS_ENDPOINT_URL",
@@ -43,6 +49,30 @@ def test_a_second_up_is_quick_and_changes_nothing(platform: Platform) -> None:
 def test_status_is_healthy(platform: Platform) -> None:
     status = local("status")
     assert status.returncode == 0, status.stdout + status.stderr
+
+
+@pytest.mark.last
+def test_the_first_alarms_can_be_applied_and_watch_what_they_should(platform: Platform) -> None:
+    """The local cloud tells Terraform only a part of an alarm, so no plan would be empty with them (local.tfvars).
+
+    So they are applied here, at the end, and read back through the API that tells all of it.
+    """
+    terraform = driver(Instance.named("test", ROOT, os.environ))
+    terraform.variables["alarms_enabled"] = "true"
+    terraform.apply(lambda _: None)
+    alarms = platform.aws("cloudwatch").describe_alarms()["MetricAlarms"]
+
+    def watching(metric: str) -> list[dict[str, Any]]:
+        return [alarm for alarm in alarms if alarm["MetricName"] == metric]
+
+    functions = {f"sluice-local-{folder.name.replace('_', '-')}" for folder in FUNCTIONS}
+    for metric in ("Errors", "Throttles", "Duration"):
+        watched = {d["Value"] for alarm in watching(metric) for d in alarm["Dimensions"] if d["Name"] == "FunctionName"}
+        assert watched == functions
+    assert all(alarm["ExtendedStatistic"] == "p95" for alarm in watching("Duration"))
+    queues = {d["Value"] for alarm in watching("ApproximateNumberOfMessagesVisible") for d in alarm["Dimensions"]}
+    assert queues == {"sluice-local-async-dlq", "sluice-local-events-dlq"}
+    assert all(alarm["AlarmActions"] for alarm in alarms)
 
 
 @pytest.mark.last
