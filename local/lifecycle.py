@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import time
@@ -14,11 +15,14 @@ from local.instance import Instance
 from local.platform import connect, driver, ensure_applied, package
 from local.processes import Health, health
 from local.smoke import CALLS
-from local.state import applying, forget, half_finished, locked
+from local.state import Applied, applying, forget, half_finished, locked
 from local.supervisor import ensure_running, stop_all
+from local.terraform import Driver
 from local.venvs import ministack_python
 
 __all__ = ["destroy", "down", "plan", "reset", "up"]
+
+_COLLISION = re.compile(r"already ?exist|AlreadyOwned", re.IGNORECASE)
 
 
 def up(instance: Instance, *, smoke: bool = True) -> None:
@@ -34,8 +38,7 @@ def up(instance: Instance, *, smoke: bool = True) -> None:
         with phase("Environment of the local cloud") as step:
             python = ministack_python(instance)
         package(instance)
-        run = ensure_running(instance, python)
-        applied = ensure_applied(instance, terraform, run)
+        applied = _apply(instance, terraform, python)
         values = connect(instance, applied)
         if smoke:
             _call_each_mode(values)
@@ -83,6 +86,22 @@ def destroy(instance: Instance) -> None:
             forget(instance)
             step.result = terraform.destroy(step.progress).summary
         instance.environment_file.unlink(missing_ok=True)
+
+
+def _apply(instance: Instance, terraform: Driver, python: Path) -> Applied:
+    """Both processes running and the root applied; once more from an empty cloud where the two disagree.
+
+    A reply that gets lost makes the provider ask again for what it has just made, and then "already exists" is all it
+    learns. The same happens to a cloud that somebody else changed. The failed apply leaves its mark, so the second
+    start is from nothing.
+    """
+    try:
+        return ensure_applied(instance, terraform, ensure_running(instance, python))
+    except LocalError as error:
+        if not any(_COLLISION.search(line) for line in error.details):
+            raise
+    say("      the cloud holds something that Terraform's state does not know of")
+    return ensure_applied(instance, terraform, ensure_running(instance, python))
 
 
 def _require_cloud(instance: Instance) -> None:
