@@ -8,7 +8,7 @@ from sluice.runtime.settings import InferenceSettings, Text
 
 
 class AsyncWorkerSettings(InferenceSettings, frozen=True, kw_only=True):
-    """``max_receive_count`` is the queue's own; ``retry_base_seconds`` the first step of the backoff."""
+    """``max_receive_count``: receives that are attempts. ``retry_base_seconds``: the first step of the backoff."""
 
     bucket_name: Text
     queue_url: Text

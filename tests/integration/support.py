@@ -132,6 +132,12 @@ class Platform:
         )
         return list(answer["Items"])
 
+    def stop(self, execution_id: str) -> None:
+        """Stop a workflow execution, as an operator would in Step Functions."""
+        machine = self.env["SLUICE_STATE_MACHINE_ARN"]
+        arn = f"{machine.replace(':stateMachine:', ':execution:')}:{execution_id}"
+        self.aws("stepfunctions").stop_execution(executionArn=arn)
+
     def logs(self, function: str, *, containing: str = "", since_ms: int = 0) -> list[str]:
         """The log lines of a function that contain a text."""
         group = f"/aws/lambda/{self.function_name(function)}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from sluice.domain.ids import new_id
 from tests.integration.support import ROOT, Platform, eventually
 
 SCHEMA = json.loads((Path(ROOT) / "docs" / "events" / "v1.schema.json").read_text())
@@ -125,3 +126,61 @@ def test_a_finished_and_a_failed_workflow_are_announced(healthy: Platform, bus: 
     event = bus.wait_for(broken["id"], "sluice.workflow.failed")
     jsonschema.validate(event["detail"], SCHEMA)
     assert event["detail"]["error"]["step"] == 0
+
+
+def test_a_stopped_execution_is_announced_without_anybody_asking(healthy: Platform, bus: Subscriber) -> None:
+    healthy.fault("extractive-v1", kind="hang")
+    steps = {"steps": [{"prompt": "The kettle is blue. What colour is it?", "model": "bedrock/extractive-v1"}]}
+    execution = healthy.call("POST", "/workflows/chain/executions", steps).body
+    healthy.stop(execution["id"])
+    event = bus.wait_for(execution["id"], "sluice.workflow.failed")
+    jsonschema.validate(event["detail"], SCHEMA)
+    assert event["detail"]["error"]["code"] == "execution_aborted"
+
+
+def lost_job(platform: Platform) -> str:
+    """A job as a worker leaves it that is killed on its last attempt, once its lease has run out."""
+    done = platform.call("POST", "/async/chat/completions", {"model": "auto", "messages": MESSAGES}).body
+    partition = f"ASYNC#{done['id']}"
+    eventually(
+        lambda: platform.items(partition)[0]["status"]["S"] == "completed", within_s=40, what=f"{done['id']} is done"
+    )
+    [item] = platform.items(partition)
+    job_id = new_id("async")
+    unset = {"completed_at", "response_key", "usage", "cost_micro_usd"}
+    left = {name: value for name, value in item.items() if name not in unset}
+    left |= {"pk": {"S": f"ASYNC#{job_id}"}, "id": {"S": job_id}, "status": {"S": "in_progress"}}
+    left |= {"attempts": {"N": "5"}, "final_attempt": {"BOOL": True}, "lease_until": {"N": str(int(time.time()) - 1)}}
+    platform.aws("dynamodb").put_item(TableName=platform.env["SLUICE_TABLE"], Item=left)
+    return job_id
+
+
+def read(platform: Platform, job_id: str) -> None:
+    shown = platform.call("GET", f"/async/{job_id}").body
+    assert (shown["status"], shown["error"]["code"]) == ("failed", "worker_lost")
+
+
+def receive_once_more(platform: Platform, job_id: str) -> None:
+    """The worker gets the message again, after as many receives as are attempts; the queue has it back afterwards."""
+    record = {
+        "messageId": "1",
+        "receiptHandle": "none",
+        "body": json.dumps({"id": job_id, "version": 1}),
+        "attributes": {"ApproximateReceiveCount": "6"},
+        "eventSource": "aws:sqs",
+    }
+    answer = platform.aws("lambda").invoke(
+        FunctionName=platform.function_name("async_worker"), Payload=json.dumps({"Records": [record]})
+    )
+    assert json.loads(answer["Payload"].read()) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
+
+
+@pytest.mark.parametrize("notice", [read, receive_once_more])
+def test_a_job_whose_last_worker_was_lost_is_announced(
+    platform: Platform, bus: Subscriber, notice: Callable[[Platform, str], None]
+) -> None:
+    job_id = lost_job(platform)
+    notice(platform, job_id)
+    event = bus.wait_for(job_id, "sluice.async.failed")
+    jsonschema.validate(event["detail"], SCHEMA)
+    assert event["detail"]["error"]["code"] == "worker_lost"

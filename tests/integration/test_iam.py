@@ -111,6 +111,11 @@ def stream_event(platform: Platform) -> dict[str, Any]:
     return {"Records": [{"eventID": "1", "eventName": "INSERT", "dynamodb": change}]}
 
 
+def ended_execution(platform: Platform) -> dict[str, Any]:
+    """An execution that was stopped, as EventBridge tells it."""
+    return {"detail": {"name": started_execution(platform)["execution_id"], "status": "ABORTED"}}
+
+
 EVENTS: dict[str, tuple[str, Any]] = {
     "authorizer": ("read-keys", authorizer_event),
     "chat_completions": ("read-routes", lambda _: http("POST", "/v1/chat/completions", CHAT)),
@@ -126,6 +131,7 @@ EVENTS: dict[str, tuple[str, Any]] = {
     ),
     "workflow_run_step": ("read-workflow-objects", unfinished_step),
     "workflow_finish": ("finish-executions", lambda p: {**started_execution(p), "status": "succeeded"}),
+    "workflow_ended": ("finish-executions", ended_execution),
     "workflow_status": (
         "read-executions",
         lambda p: http("GET", "/v1/workflows/executions/{id}", id=started_execution(p)["execution_id"]),

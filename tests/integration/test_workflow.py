@@ -84,6 +84,18 @@ def test_a_step_that_never_works_ends_the_execution_with_its_reason(healthy: Pla
     assert "Traceback" not in str(done)
 
 
+def test_a_stopped_execution_is_shown_failed_with_its_code(healthy: Platform) -> None:
+    healthy.fault("extractive-v1", kind="hang")
+    steps = [{"prompt": "{{input}} When?", "model": "bedrock/extractive-v1"}, {"prompt": "And now?"}]
+    execution = start(healthy, steps, input=TEXT)
+    healthy.stop(execution["id"])
+    done = ended(healthy, execution["id"])
+    assert (done["status"], done["error"]["code"]) == ("failed", "execution_aborted")
+    assert [step["status"] for step in done["steps"]] == ["failed", "skipped"]
+    [stored] = [item for item in healthy.items(f"EXEC#{execution['id']}") if item["sk"]["S"] == "META"]
+    assert (stored["status"]["S"], stored["error"]["M"]["code"]["S"]) == ("failed", "execution_aborted")
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [

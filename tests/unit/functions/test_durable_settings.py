@@ -8,6 +8,7 @@ from functions.async_status.settings import AsyncStatusSettings
 from functions.async_submit.settings import AsyncSubmitSettings
 from functions.async_worker.settings import AsyncWorkerSettings
 from functions.publish_events.settings import PublishEventsSettings
+from functions.workflow_ended.settings import WorkflowEndedSettings
 from functions.workflow_finish.settings import WorkflowFinishSettings
 from functions.workflow_run_step.settings import WorkflowRunStepSettings
 from functions.workflow_start.settings import WorkflowStartSettings
@@ -37,6 +38,7 @@ ALL: list[tuple[type[Settings], dict[str, str]]] = [
     (WorkflowStartSettings, TABLE | BUCKET | MACHINE | TTL),
     (WorkflowRunStepSettings, MODELS | BUCKET),
     (WorkflowFinishSettings, TABLE),
+    (WorkflowEndedSettings, TABLE),
     (WorkflowStatusSettings, TABLE | BUCKET | MACHINE),
     (PublishEventsSettings, {"EVENT_BUS_NAME": "bus"}),
 ]

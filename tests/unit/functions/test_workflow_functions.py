@@ -1,4 +1,4 @@
-"""The workflow mode's four functions, with the state machine's part played by the test."""
+"""The workflow mode's functions, with the state machine's part played by the test."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from functions.workflow_ended import handler as ended_module
 from functions.workflow_finish import handler as finish_module
 from functions.workflow_run_step import handler as step_module
 from functions.workflow_start import handler as start_module
@@ -26,6 +27,7 @@ def chain(monkeypatch: pytest.MonkeyPatch) -> Chain:
     monkeypatch.setattr(start_module, "service", lambda: made.starter)
     monkeypatch.setattr(step_module, "service", lambda: made.runner)
     monkeypatch.setattr(finish_module, "service", lambda: made.finisher)
+    monkeypatch.setattr(ended_module, "service", lambda: made.finisher)
     monkeypatch.setattr(status_module, "service", lambda: made.reader)
     return made
 
@@ -132,6 +134,56 @@ def test_a_state_that_cannot_be_understood_raises(chain: Chain) -> None:
     for module in (step_module, finish_module):
         with pytest.raises(StateError):
             module.handler({"execution_id": 7}, FakeLambdaContext())
+
+
+def status_change(execution_id: str, status: str) -> dict[str, Any]:
+    """As EventBridge delivers it, without what nobody reads."""
+    return {
+        "source": "aws.states",
+        "detail-type": "Step Functions Execution Status Change",
+        "detail": {"name": execution_id, "status": status, "stateMachineArn": "arn", "stopDate": 1, "cause": CANARY},
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [("ABORTED", "execution_aborted"), ("TIMED_OUT", "execution_timed_out"), ("FAILED", "execution_failed")],
+)
+def test_an_execution_that_step_functions_ended_is_failed_without_anybody_asking(
+    chain: Chain, capsys: pytest.CaptureFixture[str], status: str, code: str
+) -> None:
+    _, started, _ = start()
+    event = status_change(started["id"], status)
+    ended = ended_module.handler(event, FakeLambdaContext())
+    assert json.loads(json.dumps(ended)) == {"execution_id": started["id"], "status": "failed"}
+    [canonical] = [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if "engine_says" in line]
+    assert (canonical["execution_id"], canonical["engine_says"]) == (started["id"], code)
+    assert CANARY not in str(canonical)
+    _, shown = read(started["id"])
+    assert (shown["status"], shown["error"]["code"]) == ("failed", code)
+    assert ended_module.handler(event, FakeLambdaContext()) == ended
+
+
+def test_an_end_that_is_recorded_already_stays_as_it_is(chain: Chain) -> None:
+    _, started, _ = start()
+    chain.model.error = ContextTooLongError("The prompt is too long.", target="bedrock/small")
+    run_machine(started)
+    _, before = read(started["id"])
+    ended_module.handler(status_change(started["id"], "FAILED"), FakeLambdaContext())
+    assert read(started["id"])[1] == before
+
+
+def test_an_execution_that_somebody_started_by_hand_is_no_failure(chain: Chain) -> None:
+    ended = ended_module.handler(status_change("by-hand", "ABORTED"), FakeLambdaContext())
+    assert ended == {"execution_id": "by-hand", "status": None}
+
+
+@pytest.mark.parametrize(
+    "event", [{}, {"detail": {"name": "x", "status": "SUCCEEDED"}}, {"detail": {"status": "FAILED"}}]
+)
+def test_another_event_raises(chain: Chain, event: dict[str, Any]) -> None:
+    with pytest.raises(StateError):
+        ended_module.handler(event, FakeLambdaContext())
 
 
 def test_another_keys_execution_is_not_found(chain: Chain) -> None:

@@ -90,3 +90,23 @@ def test_no_key_is_ever_logged(store: FakeKeys, failing: bool, capsys: pytest.Ca
                 continue
     output = capsys.readouterr().out
     assert not any(secret in output or hash_secret(secret) in output for secret in secrets)
+
+
+@pytest.mark.parametrize(
+    ("proposed", "bound"),
+    [("the-callers-own", "the-callers-own"), ("no good!", "gateway-request-1"), (None, "gateway-request-1")],
+)
+@pytest.mark.parametrize("key", [SECRET, "wrong"])
+def test_its_lines_carry_the_request_id_that_the_route_has(
+    store: FakeKeys, capsys: pytest.CaptureFixture[str], proposed: str | None, bound: str, key: str
+) -> None:
+    headers = {"authorization": f"Bearer {key}"} | ({} if proposed is None else {"X-Request-Id": proposed})
+    event = {
+        "type": "REQUEST",
+        "methodArn": f"{STAGE}/GET/v1/models",
+        "headers": headers,
+        "requestContext": {"requestId": "gateway-request-1"},
+    }
+    module.handler(event, FakeLambdaContext())
+    canonical = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert (canonical["event"], canonical["request_id"]) == ("request", bound)

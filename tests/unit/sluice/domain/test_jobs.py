@@ -5,7 +5,7 @@ import pytest
 
 from sluice.domain import errors
 from sluice.domain.ids import is_id, new_id
-from sluice.domain.jobs import WORKER_LOST, AsyncJob, Failure, JobPointer, JobStatus
+from sluice.domain.jobs import NOT_ATTEMPTED, WORKER_LOST, AsyncJob, Failure, JobPointer, JobStatus
 
 JOB = AsyncJob(
     id="async_" + "0" * 32,
@@ -24,19 +24,31 @@ JOB = AsyncJob(
 
 
 @pytest.mark.parametrize(
-    ("now", "final", "status", "error"),
+    ("now", "fields", "lost"),
     [
-        (99.9, True, JobStatus.IN_PROGRESS, None),
-        (100, True, JobStatus.FAILED, WORKER_LOST),
+        (99.9, {}, False),
+        (100, {}, True),
         # Before the last attempt a lost lease only means that the next worker takes over.
-        (100, False, JobStatus.IN_PROGRESS, None),
+        (100, {"final_attempt": False}, False),
+        (100, {"status": JobStatus.FAILED}, False),
     ],
 )
-def test_only_the_last_worker_that_is_lost_means_failed(
-    now: float, final: bool, status: JobStatus, error: Failure | None
-) -> None:
-    job = msgspec.structs.replace(JOB, final_attempt=final)
-    assert (job.status_at(now), job.error_at(now)) == (status, error)
+def test_only_the_last_worker_that_is_lost_means_failed(now: float, fields: dict[str, object], lost: bool) -> None:
+    assert msgspec.structs.replace(JOB, **fields).lost_at(now) is lost
+
+
+def test_a_lost_workers_job_ended_with_its_lease_whenever_that_is_noticed() -> None:
+    given_up = JOB.given_up(now=500)
+    assert (given_up.status, given_up.error, given_up.permanent) == (JobStatus.FAILED, WORKER_LOST, False)
+    assert (given_up.completed_at, given_up.lease_until, given_up.final_attempt) == (100, None, False)
+
+
+@pytest.mark.parametrize("error", [None, Failure(code="x", message="y", type="z")])
+def test_a_job_nobody_works_on_any_more_is_given_up_with_the_reason_it_has(error: Failure | None) -> None:
+    queued = msgspec.structs.replace(JOB, status=JobStatus.QUEUED, lease_until=None, error=error)
+    given_up = queued.given_up(now=500)
+    assert (given_up.status, given_up.error) == (JobStatus.FAILED, error or NOT_ATTEMPTED)
+    assert (given_up.completed_at, given_up.claimable_at(500)) == (500, True)
 
 
 @pytest.mark.parametrize(

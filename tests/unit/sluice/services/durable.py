@@ -43,6 +43,7 @@ from sluice.testing.workflows import FakeEngine, FakeExecutions
 CALLER = Caller(key_id="key_1", request_id="request-1")
 REQUEST = ChatRequest(model="auto", messages=(Message("user", "a secret question"),))
 NOW = 1_700_000_000.0
+ATTEMPTS = 5
 TARGET = target(
     "bedrock/small",
     price=Price(version="1", input_per_mtok=Decimal("0.25"), output_per_mtok=Decimal(1)),
@@ -112,7 +113,7 @@ class Batch:
     jobs: FakeJobs = field(default_factory=FakeJobs)
 
     def __post_init__(self) -> None:
-        self.queue = FakeQueue(clock=self.clock)
+        self.queue = FakeQueue(clock=self.clock, max_receive_count=ATTEMPTS + 1)
         self.submit = SubmitJob(
             routes=routes(),
             objects=self.objects,
@@ -126,7 +127,7 @@ class Batch:
             objects=self.objects,
             jobs=self.jobs,
             queue=self.queue,
-            max_receive_count=self.queue.max_receive_count,
+            max_receive_count=ATTEMPTS,
             retry_base_s=2,
             start_needs_s=20,
             clock=self.clock,

@@ -31,7 +31,7 @@ USAGE = Usage(input_tokens=42, output_tokens=9)
 
 ENTRY = RequestLogEntry(
     request_id="5b1f7a52-0c5e-4a38-9d0a-6f6f3c1f2a11",
-    key_id="key_0f1e2d3c4b5a6978",
+    key_id="key_0f1e2d3c4b5a69780f1e2d3c4b5a6978",
     mode=Mode.SYNC,
     operation=Operation.CHAT,
     model="auto",
@@ -46,7 +46,7 @@ ENTRY = RequestLogEntry(
 )
 JOB = AsyncJob(
     id="async_" + "0" * 32,
-    key_id="key_0f1e2d3c4b5a6978",
+    key_id="key_0f1e2d3c4b5a69780f1e2d3c4b5a6978",
     endpoint="/v1/chat/completions",
     model="auto",
     status=JobStatus.FAILED,
@@ -59,7 +59,7 @@ JOB = AsyncJob(
 )
 EXECUTION = Execution(
     id="exec_" + "0" * 32,
-    key_id="key_0f1e2d3c4b5a6978",
+    key_id="key_0f1e2d3c4b5a69780f1e2d3c4b5a6978",
     workflow="chain",
     status=ExecutionStatus.FAILED,
     step_count=2,

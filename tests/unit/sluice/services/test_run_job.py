@@ -18,8 +18,8 @@ from sluice.domain.errors import (
     StateError,
 )
 from sluice.domain.inference import ChatRequest
-from sluice.domain.jobs import JobStatus
-from tests.unit.sluice.services.durable import CALLER, NOW, REQUEST, Batch
+from sluice.domain.jobs import NOT_ATTEMPTED, WORKER_LOST, AsyncJob, JobStatus
+from tests.unit.sluice.services.durable import ATTEMPTS, CALLER, NOW, REQUEST, Batch
 
 DOWN = ProviderUnavailableError("The provider is down.", target="bedrock/small")
 
@@ -131,7 +131,7 @@ def test_waiting_for_a_lease_never_uses_up_the_last_receive() -> None:
     job_id = batch.submitted()
     batch.jobs.claim(job_id, now=int(NOW), lease_until=int(NOW) + 40, final_attempt=False)
     [delivery] = batch.queue.receive()
-    last = msgspec.structs.replace(delivery, receive_count=batch.queue.max_receive_count)
+    last = msgspec.structs.replace(delivery, receive_count=ATTEMPTS)
     reported = batch.worker.run([last], batch.clock.deadline())
     batch.queue.acknowledge([last], except_for=reported)
     assert len(batch.queue.bodies) == 1  # a fresh message in place of the used-up one
@@ -188,6 +188,87 @@ def test_a_worker_that_dies_on_the_last_attempt_is_shown_as_failed_and_a_redrive
     assert (view.status, view.error) == (JobStatus.COMPLETED, None)
 
 
+def lost(batch: Batch) -> str:
+    """A job whose worker dies on its last attempt, which the queue notices when the message is visible again."""
+    job_id = batch.submitted()
+    for _ in range(ATTEMPTS):
+        batch.clock.advance(batch.queue.visibility_s)
+        batch.queue.receive()
+    now = int(batch.clock())
+    batch.jobs.claim(job_id, now=now, lease_until=now + 75, final_attempt=True)
+    return job_id
+
+
+def test_a_reader_records_that_the_last_worker_was_lost() -> None:
+    batch = Batch()
+    job_id = lost(batch)
+    batch.clock.advance(80)
+    view = batch.reader.read(job_id, CALLER)
+    stored = batch.jobs.items[job_id]
+    assert (stored.status, stored.error, stored.permanent) == (JobStatus.FAILED, WORKER_LOST, False)
+    assert view.job == stored
+    batch.clock.advance(1000)
+    assert batch.reader.read(job_id, CALLER) == view
+
+
+def test_a_reader_that_comes_second_tells_what_the_first_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch()
+    job_id = lost(batch)
+    batch.clock.advance(80)
+    settle = batch.jobs.settle
+
+    def overtaken(job: AsyncJob) -> None:
+        now = int(batch.clock())
+        batch.jobs.claim(job_id, now=now, lease_until=now + 75, final_attempt=False)  # a redrive
+        settle(job)
+
+    monkeypatch.setattr(batch.jobs, "settle", overtaken)
+    view = batch.reader.read(job_id, CALLER)
+    assert (view.status, view.error, view.job) == (JobStatus.IN_PROGRESS, None, batch.jobs.items[job_id])
+
+
+def test_without_a_reader_the_receive_after_the_last_attempt_records_it() -> None:
+    batch = Batch()
+    job_id = lost(batch)
+    batch.clock.advance(batch.queue.visibility_s)
+    assert len(batch.deliver()) == 1
+    stored = batch.jobs.items[job_id]
+    assert (stored.status, stored.error) == (JobStatus.FAILED, WORKER_LOST)
+    assert not batch.model.requests
+    assert batch.queue.delays == [0]  # at once into the dead-letter queue
+    batch.deliver()
+    assert len(batch.queue.dead_letters) == 1
+    batch.queue.redrive()
+    batch.deliver_until_quiet()
+    assert status(batch, job_id) is JobStatus.COMPLETED
+
+
+def test_a_job_that_was_never_even_claimed_is_given_up_too() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.jobs.failing["claim"] = StateError("down")
+    batch.deliver_until_quiet()
+    view = batch.reader.read(job_id, CALLER)
+    assert (view.status, view.error, view.job.attempts) == (JobStatus.FAILED, NOT_ATTEMPTED, 0)
+    assert len(batch.queue.dead_letters) == 1
+
+
+def test_the_receive_after_the_last_attempt_leaves_what_is_recorded_alone() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    [delivery] = batch.queue.receive()
+    extra = msgspec.structs.replace(delivery, receive_count=ATTEMPTS + 1)
+    now = int(batch.clock())
+    claim = batch.jobs.claim(job_id, now=now, lease_until=now + 40, final_attempt=False)
+    # Another message's worker has it: this one must not end in the dead-letter queue meanwhile.
+    assert batch.worker.run([extra], batch.clock.deadline()) == []
+    assert len(batch.queue.bodies) == 2
+    failed = claim.job.failed(WORKER_LOST, now=now, permanent=True)
+    batch.jobs.settle(failed)
+    assert batch.worker.run([extra], batch.clock.deadline()) == []
+    assert batch.jobs.items[job_id] == failed
+
+
 @pytest.mark.parametrize("lost_at", ["put", "settle"])
 def test_an_answer_that_could_not_be_stored_is_asked_for_again(lost_at: str) -> None:
     """Cut off after the provider answered; after the object was stored, before the table knew."""
@@ -241,7 +322,7 @@ def test_waits_grow_from_the_base_and_end_with_the_receives() -> None:
     batch.submitted()
     batch.model.error = DOWN
     batch.deliver_until_quiet()
-    assert batch.queue.delays == [2, 4, 8, 16, 0]
+    assert batch.queue.delays == [2, 4, 8, 16, 0, 0]
 
 
 def test_the_providers_own_retry_after_is_honoured() -> None:
@@ -398,7 +479,7 @@ def test_a_record_put_off_on_its_last_receive_gets_a_message_of_its_own() -> Non
     batch = Batch()
     job_id = batch.submitted()
     [delivery] = batch.queue.receive()
-    last = msgspec.structs.replace(delivery, receive_count=batch.queue.max_receive_count)
+    last = msgspec.structs.replace(delivery, receive_count=ATTEMPTS)
     deadline = batch.clock.deadline(60)
     assert batch.worker._deliver(last, deadline, start_by=61) is True
     assert len(batch.queue.bodies) == 2

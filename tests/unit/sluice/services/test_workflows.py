@@ -17,10 +17,12 @@ from sluice.domain.errors import (
 from sluice.domain.inference import ChatRequest
 from sluice.domain.jobs import SERVER_ERROR, Failure
 from sluice.domain.workflows import (
+    ENGINE_FAILURES,
     CaughtError,
     ChainDefinition,
     ChainState,
     ChainStep,
+    EndedExecution,
     EngineStatus,
     ExecutionStatus,
     StepStatus,
@@ -335,6 +337,39 @@ def test_finishing_what_is_unknown_is_raised() -> None:
         Chain().finisher.finish(ChainState(execution_id="exec_nope", key_id="key_1", step_count=1, index=0))
 
 
+@pytest.mark.parametrize("status", ["ABORTED", "TIMED_OUT", "FAILED"])
+def test_an_end_that_the_machine_could_not_record_is_recorded_from_outside(status: str) -> None:
+    chain = Chain()
+    state = chain.step(chain.start(steps("one", "two")))
+    ended = EndedExecution(execution_id=state.execution_id, failure=ENGINE_FAILURES[status])
+    assert chain.finisher.close(ended) is ExecutionStatus.FAILED
+    stored = chain.executions.executions[state.execution_id]
+    assert (stored.status, stored.error, stored.completed_at) == (
+        ExecutionStatus.FAILED,
+        ENGINE_FAILURES[status],
+        NOW,
+    )
+    assert stored.usage is not None
+    assert stored.usage.total_tokens == 10
+    chain.clock.advance(5)
+    assert chain.finisher.close(ended) is ExecutionStatus.FAILED
+    assert chain.executions.executions[state.execution_id] == stored
+
+
+def test_an_end_that_is_recorded_is_left_alone() -> None:
+    chain = Chain()
+    state = chain.step(chain.start(steps("one")))
+    chain.finisher.finish(state)
+    ended = EndedExecution(execution_id=state.execution_id, failure=ENGINE_FAILURES["FAILED"])
+    assert chain.finisher.close(ended) is ExecutionStatus.SUCCEEDED
+    assert chain.read(state).execution.error is None
+
+
+def test_the_end_of_what_nobody_knows_is_nobodys_failure() -> None:
+    ended = EndedExecution(execution_id="started-by-hand", failure=ENGINE_FAILURES["FAILED"])
+    assert Chain().finisher.close(ended) is None
+
+
 # ---- read ----
 
 
@@ -361,6 +396,12 @@ def test_an_execution_that_ended_unrecorded_is_shown_as_the_engine_sees_it() -> 
     view = chain.read(state)
     assert (view.execution.status, view.execution.error) == (ExecutionStatus.FAILED, aborted)
     assert [step.status for step in view.steps] == ["succeeded", "failed"]
+    # Recorded as well as shown, so that it is announced.
+    assert chain.executions.executions[state.execution_id] == view.execution
+    assert view.execution.usage is not None
+    assert view.execution.usage.total_tokens == 10
+    chain.clock.advance(100)
+    assert chain.read(state) == view
 
 
 def test_an_execution_the_engine_never_got_is_failed_after_a_while() -> None:
@@ -372,6 +413,7 @@ def test_an_execution_the_engine_never_got_is_failed_after_a_while() -> None:
     view = chain.read(state)
     assert view.execution.error is not None
     assert view.execution.error.code == "execution_not_started"
+    assert chain.executions.executions[state.execution_id] == view.execution
 
 
 def test_an_end_recorded_between_the_two_reads_is_what_is_shown() -> None:

@@ -1,6 +1,5 @@
 """Workflow executions in Step Functions. An execution has the same name there as everywhere else: its id."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -8,25 +7,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from sluice.adapters import aws
 from sluice.domain.errors import SluiceError
-from sluice.domain.jobs import SERVER_ERROR, Failure
-from sluice.domain.workflows import ChainState, EngineStatus, Execution, ExecutionStatus
+from sluice.domain.workflows import ENGINE_FAILURES, ChainState, EngineStatus, Execution, ExecutionStatus
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
-# https://docs.aws.amazon.com/step-functions/latest/apireference/API_DescribeExecution.html
 _RUNNING: Final = frozenset({"RUNNING", "PENDING_REDRIVE"})
-_FAILURES: Final[Mapping[str, Failure]] = {
-    "ABORTED": Failure(code="execution_aborted", message="The execution was stopped.", type=SERVER_ERROR),
-    "TIMED_OUT": Failure(
-        code="execution_timed_out",
-        message="The execution did not finish within the time allowed for it.",
-        type=SERVER_ERROR,
-    ),
-    "FAILED": Failure(
-        code="execution_failed", message="The execution failed for an internal reason.", type=SERVER_ERROR
-    ),
-}
 
 
 class StepFunctions:
@@ -59,7 +45,9 @@ class StepFunctions:
             return EngineStatus(status=ExecutionStatus.RUNNING)
         if status == "SUCCEEDED":
             return EngineStatus(status=ExecutionStatus.SUCCEEDED)
-        return EngineStatus(status=ExecutionStatus.FAILED, failure=_FAILURES.get(status, _FAILURES["FAILED"]))
+        return EngineStatus(
+            status=ExecutionStatus.FAILED, failure=ENGINE_FAILURES.get(status, ENGINE_FAILURES["FAILED"])
+        )
 
     def _execution_arn(self, execution_id: str) -> str:
         return f"{self._state_machine_arn.replace(':stateMachine:', ':execution:', 1)}:{execution_id}"

@@ -59,6 +59,9 @@ WORKER_LOST: Final = Failure(
     message="The worker was lost during the last attempt. Submit the request again.",
     type=SERVER_ERROR,
 )
+NOT_ATTEMPTED: Final = Failure(
+    code="not_attempted", message="The request could not be worked on. Submit it again.", type=SERVER_ERROR
+)
 
 
 class AsyncJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,15 +94,10 @@ class AsyncJob(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     cost_micro_usd: Decimal | None = None
 
-    def status_at(self, now: float) -> JobStatus:
-        """The status a caller is told at ``now``: a worker that died on the last attempt cannot say so itself."""
-        return JobStatus.FAILED if self._lost_at(now) else self.status
-
-    def error_at(self, now: float) -> Failure | None:
-        """Why :meth:`status_at` says failed; ``None`` for every other status."""
-        if self._lost_at(now):
-            return WORKER_LOST
-        return self.error if self.status is JobStatus.FAILED else None
+    def lost_at(self, now: float) -> bool:
+        """Whether it has failed unrecorded: a worker that dies on the last attempt cannot say so itself."""
+        lapsed = self.lease_until is not None and self.lease_until <= now
+        return self.status is JobStatus.IN_PROGRESS and self.final_attempt and lapsed
 
     def claimable_at(self, now: float) -> bool:
         """Whether a worker may take it: not while another has it, not once there is nothing left to do."""
@@ -127,6 +125,15 @@ class AsyncJob(msgspec.Struct, frozen=True, kw_only=True):
         job = self._settled(JobStatus.FAILED, now)
         return msgspec.structs.replace(job, completed_at=now, error=error, permanent=permanent)
 
+    def given_up(self, *, now: int) -> Self:
+        """This job, failed because nobody is left to work on it; a redrive may run it again.
+
+        A lost worker's job ended with its lease, whenever that is noticed.
+        """
+        if self.status is JobStatus.IN_PROGRESS:
+            return self.failed(WORKER_LOST, now=self.lease_until or now, permanent=False)
+        return self.failed(self.error or NOT_ATTEMPTED, now=now, permanent=False)
+
     @property
     def attempt_response_key(self) -> str:
         """Where the attempt that the job was claimed for stores its answer."""
@@ -134,10 +141,6 @@ class AsyncJob(msgspec.Struct, frozen=True, kw_only=True):
 
     def _settled(self, status: JobStatus, now: int) -> Self:
         return msgspec.structs.replace(self, status=status, updated_at=now, lease_until=None, final_attempt=False)
-
-    def _lost_at(self, now: float) -> bool:
-        lapsed = self.lease_until is not None and self.lease_until <= now
-        return self.status is JobStatus.IN_PROGRESS and self.final_attempt and lapsed
 
 
 class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Workflow executions: durable chains of model calls."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final, Literal, Self
@@ -160,6 +160,13 @@ def total_cost(costs: Iterable[Decimal | None]) -> Decimal | None:
     return total
 
 
+class EndedExecution(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine tells of an execution that ended without success."""
+
+    execution_id: str
+    failure: Failure
+
+
 class StepError(msgspec.Struct, frozen=True, kw_only=True):
     """Why a step failed for good, as it travels through the state machine."""
 
@@ -200,6 +207,20 @@ STEP_BROKE: Final = Failure(
 NOT_STARTED: Final = Failure(
     code="execution_not_started", message="The execution could not be started.", type=SERVER_ERROR
 )
+
+# Why an execution ended, by the status that the engine gives it, where that is all there is to go by.
+# https://docs.aws.amazon.com/step-functions/latest/apireference/API_DescribeExecution.html
+ENGINE_FAILURES: Final[Mapping[str, Failure]] = {
+    "ABORTED": Failure(code="execution_aborted", message="The execution was stopped.", type=SERVER_ERROR),
+    "TIMED_OUT": Failure(
+        code="execution_timed_out",
+        message="The execution did not finish within the time allowed for it.",
+        type=SERVER_ERROR,
+    ),
+    "FAILED": Failure(
+        code="execution_failed", message="The execution failed for an internal reason.", type=SERVER_ERROR
+    ),
+}
 
 
 class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -70,7 +70,7 @@ def api_function(handler: Handler) -> EntryPoint:
     @functools.wraps(handler)
     def entry_point(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         invocation = Invocation(context)
-        request_id = _request_id(event)
+        request_id = request_id_of(event)
         response = _respond(handler, event, invocation, request_id)
         invocation.finish(failed=response.status >= 500, throttled=response.status == 429, status=response.status)
         return _proxy_response(response, request_id)
@@ -119,8 +119,11 @@ def _headers(event: dict[str, Any]) -> dict[str, str]:
     return {name.lower(): value for name, value in (event.get("headers") or {}).items()}
 
 
-def _request_id(event: dict[str, Any]) -> str:
-    """The caller's own ``x-request-id`` when it is harmless, else API Gateway's."""
+def request_id_of(event: dict[str, Any]) -> str:
+    """The id of the request behind an event of API Gateway, for the route or its authorizer.
+
+    It is the caller's own ``x-request-id`` when that is harmless, else API Gateway's.
+    """
     proposed = _headers(event).get("x-request-id", "")
     if _ACCEPTED_REQUEST_ID.fullmatch(proposed):
         return proposed

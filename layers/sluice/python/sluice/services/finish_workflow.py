@@ -15,6 +15,7 @@ from sluice.domain.workflows import (
     STEP_TIMED_OUT,
     CaughtError,
     ChainState,
+    EndedExecution,
     Execution,
     ExecutionStatus,
     StepRecord,
@@ -55,6 +56,22 @@ class FinishWorkflow:
         status = ExecutionStatus.SUCCEEDED if succeeded else ExecutionStatus.FAILED
         error = None if succeeded else _reason(state, steps)
         self.executions.finish(execution.ended(status, now=self._now(execution), steps=steps, error=error))
+        return status
+
+    def close(self, ended: EndedExecution) -> ExecutionStatus | None:
+        """Record an end that the state machine could not: it was stopped or timed out, or recording it kept failing.
+
+        The status that is recorded now, as by :meth:`finish`. ``None``: nobody knows this execution, or not any more.
+        """
+        found = self.executions.get(ended.execution_id)
+        if found is None:
+            return None
+        execution, steps = found
+        if execution.status is not ExecutionStatus.RUNNING:
+            return execution.status
+        status = ExecutionStatus.FAILED
+        end = execution.ended(status, now=self._now(execution), steps=steps, error=ended.failure)
+        self.executions.finish(end)
         return status
 
     def _now(self, execution: Execution) -> int:

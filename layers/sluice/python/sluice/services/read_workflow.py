@@ -14,6 +14,7 @@ from sluice.domain.ports import ExecutionStore, ObjectStore, WorkflowEngine
 from sluice.domain.workflows import (
     EXECUTION_PREFIX,
     NOT_STARTED,
+    EngineStatus,
     Execution,
     ExecutionStatus,
     ExecutionView,
@@ -50,23 +51,20 @@ class ReadWorkflow:
         return found
 
     def _as_it_is(self, found: _Found, caller: Caller) -> _Found:
-        """What is recorded, or the engine's word where the execution ended without being able to record it."""
+        """What is recorded. An end that could not record itself is recorded first, so that it is announced too."""
         execution, steps = found
-        now = int(self.clock())
         if execution.status is not ExecutionStatus.RUNNING:
             return found
+        now = int(self.clock())
         engine = self.engine.status(execution.id)
-        if engine is None:
-            started = now - execution.created_at < START_GRACE_S
-            ended = execution.ended(ExecutionStatus.FAILED, now=now, steps=steps, error=NOT_STARTED)
-            return _running(execution, steps) if started else (ended, steps)
-        if engine.status is ExecutionStatus.RUNNING:
+        if engine is None and now - execution.created_at >= START_GRACE_S:
+            engine = EngineStatus(status=ExecutionStatus.FAILED, failure=NOT_STARTED)
+        if engine is None or engine.status is ExecutionStatus.RUNNING:
             return _running(execution, steps)
-        # It may have ended, and recorded so, between the two reads.
+        # Its last step may have been recorded since the first read, and so may its end, which nothing replaces.
         execution, steps = self._find(execution.id, caller)
-        if execution.status is ExecutionStatus.RUNNING:
-            execution = execution.ended(engine.status, now=now, steps=steps, error=engine.failure)
-        return execution, steps
+        self.executions.finish(execution.ended(engine.status, now=now, steps=steps, error=engine.failure))
+        return self._find(execution.id, caller)
 
     def _view(self, execution: Execution, steps: tuple[StepRecord, ...], step: StepRecord) -> StepView:
         if step.status is StepStatus.SUCCEEDED:

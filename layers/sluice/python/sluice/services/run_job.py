@@ -21,7 +21,16 @@ from sluice.domain.errors import (
     StateError,
 )
 from sluice.domain.inference import Caller, ChatRequest, Mode
-from sluice.domain.jobs import AsyncJob, ClaimOutcome, Delivery, Failure, JobAnswer, StoredAnswer
+from sluice.domain.jobs import (
+    AsyncJob,
+    ClaimOutcome,
+    Delivery,
+    Failure,
+    JobAnswer,
+    JobPointer,
+    JobStatus,
+    StoredAnswer,
+)
 from sluice.domain.ports import JobQueue, JobStore, ObjectStore
 from sluice.services.infer import Inference
 from sluice.telemetry import logs, tracing
@@ -40,7 +49,8 @@ _request_decoder = msgspec.json.Decoder(ChatRequest)
 class RunJob:
     """Runs the jobs that a batch of messages points to.
 
-    ``max_receive_count`` is the queue's own: after that many receives it moves a message to its dead-letter queue.
+    ``max_receive_count`` is how many receives of a message are attempts. The queue allows one more before it moves the
+    message to its dead-letter queue; that one records what a worker that died on the last attempt could not.
     ``retry_base_s`` is the first step of the exponential backoff; ``start_needs_s`` the time an attempt should have.
     """
 
@@ -86,6 +96,8 @@ class RunJob:
             logs.canonical(unreadable=True, message_id=delivery.message_id)
             self._delay(delivery, 0)
             return False
+        if delivery.receive_count > self.max_receive_count:
+            return self._give_up(delivery, delivery.pointer)
         if deadline.remaining_s() < start_by:
             return self._put_off(delivery, PUT_OFF_S)
         now = self.clock()
@@ -99,8 +111,26 @@ class RunJob:
         if claim.outcome is ClaimOutcome.SETTLED:
             return True
         if claim.outcome is ClaimOutcome.LEASED:
-            return self._put_off(delivery, math.ceil((claim.job.lease_until or now) - now) + 1)
+            return self._wait_for_lease(claim.job, delivery, now)
         return self._attempt(claim.job, delivery, deadline)
+
+    def _give_up(self, delivery: Delivery, pointer: JobPointer) -> bool:
+        """The receive after the last attempt: see that the end is recorded, and let the queue have the message."""
+        job = self.jobs.get(pointer.id)
+        if job is None:
+            raise NotFoundError("There is no such job.")
+        now = self.clock()
+        if not job.claimable_at(now):
+            leased = job.status is JobStatus.IN_PROGRESS
+            return self._wait_for_lease(job, delivery, now) if leased else True
+        if job.status is not JobStatus.FAILED:
+            self.jobs.settle(job.given_up(now=int(now)))
+            logs.canonical(given_up=True, attempt=job.attempts)
+        self._delay(delivery, 0)
+        return False
+
+    def _wait_for_lease(self, job: AsyncJob, delivery: Delivery, now: float) -> bool:
+        return self._put_off(delivery, math.ceil((job.lease_until or now) - now) + 1)
 
     def _attempt(self, job: AsyncJob, delivery: Delivery, deadline: Deadline) -> bool:
         try:
