@@ -5,10 +5,11 @@ module "async_queue" {
 
   name                     = "${local.prefix}-async"
   consumer_timeout_seconds = var.worker_timeout_seconds
-  max_receive_count        = var.max_receive_count
-  kms_key_arn              = module.key.arn
-  tls_only                 = !var.local_endpoints
-  alarms                   = local.alarms
+  # One more than are attempts: the last receive records what a worker that died on the last attempt could not.
+  max_receive_count = var.max_receive_count + 1
+  kms_key_arn       = module.key.arn
+  tls_only          = !var.local_endpoints
+  alarms            = local.alarms
 }
 
 resource "aws_lambda_event_source_mapping" "async_queue" {
@@ -82,6 +83,7 @@ locals {
       }
       policies = {
         read-jobs        = data.aws_iam_policy_document.read_jobs.json
+        settle-jobs      = data.aws_iam_policy_document.settle_jobs.json
         read-job-objects = data.aws_iam_policy_document.read_job_objects.json
         use-key          = data.aws_iam_policy_document.use_key.json
       }
@@ -121,6 +123,21 @@ data "aws_iam_policy_document" "read_jobs" {
   statement {
     sid       = "GetJobs"
     actions   = ["dynamodb:GetItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["ASYNC#*"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "settle_jobs" {
+  statement {
+    sid = "UpdateJobs"
+    # Only to record that a worker was lost, which it could not do itself.
+    actions   = ["dynamodb:UpdateItem"]
     resources = [module.table.arn]
 
     condition {

@@ -17,7 +17,7 @@ locals {
   functions = [
     "authorizer", "chat_completions", "embeddings", "models", "health",
     "async_submit", "async_worker", "async_status",
-    "workflow_start", "workflow_run_step", "workflow_finish", "workflow_status",
+    "workflow_start", "workflow_run_step", "workflow_finish", "workflow_ended", "workflow_status",
     "publish_events", "admin_keys",
   ]
   function_names = { for function in local.functions : function => "${local.prefix}-${replace(function, "_", "-")}" }

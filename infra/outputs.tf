@@ -43,7 +43,7 @@ output "async_dlq_url" {
 }
 
 output "event_dlq_url" {
-  description = "URL of the queue with the changes that could not be published as events."
+  description = "URL of the queue with the changes that could not be published and the ends that could not be recorded."
   value       = module.event_dlq.url
 }
 

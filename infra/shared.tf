@@ -295,6 +295,7 @@ module "event_dlq" {
   source = "./modules/dead_letter_queue"
 
   name        = "${local.prefix}-events-dlq"
+  rule_arns   = [local.workflow_ended_rule_arn]
   kms_key_arn = module.key.arn
   tls_only    = !var.local_endpoints
   alarms      = local.alarms
@@ -389,7 +390,7 @@ data "aws_iam_policy_document" "put_events" {
 
 data "aws_iam_policy_document" "send_to_event_dlq" {
   statement {
-    sid       = "SendFailedBatches"
+    sid       = "SendWhatFailed"
     actions   = ["sqs:SendMessage"]
     resources = [module.event_dlq.arn]
   }

@@ -377,7 +377,7 @@ variable "worker_maximum_concurrency" {
 }
 
 variable "max_receive_count" {
-  description = "Deliveries of a message before it goes to the DLQ."
+  description = "Attempts at a message; its delivery after the last one records the end, and then it goes to the DLQ."
   type        = number
   default     = 5
   nullable    = false

@@ -17,7 +17,64 @@ module "chain" {
   })
 }
 
+# Step Functions announces on the account's default bus how each execution ended, also one that could not record it
+# itself: stopped, timed out, or failing to record. An ordinary failure has been recorded by then, and stays as it is.
+resource "aws_cloudwatch_event_rule" "workflow_ended" {
+  name        = local.workflow_ended_rule
+  description = "Executions of ${module.chain.name} that ended without success."
+
+  event_pattern = jsonencode({
+    source        = ["aws.states"]
+    "detail-type" = ["Step Functions Execution Status Change"]
+    detail = {
+      stateMachineArn = [module.chain.arn]
+      status          = ["ABORTED", "FAILED", "TIMED_OUT"]
+    }
+  })
+}
+
+resource "aws_cloudwatch_event_target" "workflow_ended" {
+  rule      = aws_cloudwatch_event_rule.workflow_ended.name
+  target_id = "workflow-ended"
+  arn       = module.workflow_functions["workflow_ended"].alias.arn
+
+  # For what Lambda does not accept; what it accepts is its own to repeat.
+  retry_policy {
+    maximum_event_age_in_seconds = 60 * 60
+    maximum_retry_attempts       = 10
+  }
+
+  dead_letter_config {
+    arn = module.event_dlq.arn
+  }
+}
+
+resource "aws_lambda_permission" "workflow_ended" {
+  statement_id  = "workflow-ended"
+  action        = "lambda:InvokeFunction"
+  principal     = "events.amazonaws.com"
+  function_name = module.workflow_functions["workflow_ended"].alias.function_name
+  qualifier     = module.workflow_functions["workflow_ended"].alias.name
+  source_arn    = aws_cloudwatch_event_rule.workflow_ended.arn
+}
+
+resource "aws_lambda_function_event_invoke_config" "workflow_ended" {
+  function_name                = module.workflow_functions["workflow_ended"].alias.function_name
+  qualifier                    = module.workflow_functions["workflow_ended"].alias.name
+  maximum_event_age_in_seconds = 60 * 60
+  maximum_retry_attempts       = 2
+
+  destination_config {
+    on_failure {
+      destination = module.event_dlq.arn
+    }
+  }
+}
+
 locals {
+  workflow_ended_rule     = "${local.prefix}-workflow-ended"
+  workflow_ended_rule_arn = "arn:${local.partition}:events:${local.region}:${local.account_id}:rule/${local.workflow_ended_rule}"
+
   workflow_routes = {
     create_workflow_execution = {
       method   = "POST"
@@ -73,6 +130,18 @@ locals {
         use-key           = data.aws_iam_policy_document.use_key.json
       }
     }
+    workflow_ended = {
+      description = "Step Functions' events: records executions that were stopped, timed out or could not record their end."
+      timeout     = 30
+      environment = {
+        TABLE_NAME = module.table.name
+      }
+      policies = {
+        finish-executions = data.aws_iam_policy_document.finish_executions.json
+        send-to-dlq       = data.aws_iam_policy_document.send_to_event_dlq.json
+        use-key           = data.aws_iam_policy_document.use_key.json
+      }
+    }
     workflow_status = {
       description = "GET /v1/workflows/executions/{id}: each step, its answer, and why it failed if it did."
       timeout     = 10
@@ -83,6 +152,7 @@ locals {
       }
       policies = {
         read-executions       = data.aws_iam_policy_document.read_executions.json
+        settle-executions     = data.aws_iam_policy_document.settle_executions.json
         read-workflow-objects = data.aws_iam_policy_document.read_workflow_objects.json
         describe-executions   = data.aws_iam_policy_document.describe_executions.json
         use-key               = data.aws_iam_policy_document.use_key.json
@@ -137,6 +207,21 @@ data "aws_iam_policy_document" "read_executions" {
   statement {
     sid       = "QueryExecutions"
     actions   = ["dynamodb:Query"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["EXEC#*"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "settle_executions" {
+  statement {
+    sid = "UpdateExecutions"
+    # Only to record an end that could not record itself.
+    actions   = ["dynamodb:UpdateItem"]
     resources = [module.table.arn]
 
     condition {

@@ -127,6 +127,7 @@ locals {
           "lambda:GetFunctionConcurrency",
           "lambda:GetProvisionedConcurrencyConfig",
           "lambda:GetAlias",
+          "lambda:GetFunctionEventInvokeConfig",
           "lambda:GetPolicy",
           "lambda:ListVersionsByFunction",
           "lambda:ListTags",
@@ -141,6 +142,8 @@ locals {
           "lambda:DeleteFunctionConcurrency",
           "lambda:PutProvisionedConcurrencyConfig",
           "lambda:DeleteProvisionedConcurrencyConfig",
+          "lambda:PutFunctionEventInvokeConfig",
+          "lambda:DeleteFunctionEventInvokeConfig",
           "lambda:CreateAlias",
           "lambda:UpdateAlias",
           "lambda:DeleteAlias",
@@ -241,8 +244,16 @@ locals {
         resources = [
           "${local.arn}:events:${local.here}:event-bus/${local.prefix}",
           "${local.arn}:events:${local.here}:archive/${local.prefix}",
+          # On the default bus, where AWS announces what its services do.
+          "${local.arn}:events:${local.here}:rule/${local.prefix}-*",
         ]
-        read = ["events:DescribeEventBus", "events:DescribeArchive", "events:ListTagsForResource"]
+        read = [
+          "events:DescribeEventBus",
+          "events:DescribeArchive",
+          "events:DescribeRule",
+          "events:ListTargetsByRule",
+          "events:ListTagsForResource",
+        ]
         write = [
           "events:CreateEventBus",
           "events:UpdateEventBus",
@@ -250,6 +261,10 @@ locals {
           "events:CreateArchive",
           "events:UpdateArchive",
           "events:DeleteArchive",
+          "events:PutRule",
+          "events:DeleteRule",
+          "events:PutTargets",
+          "events:RemoveTargets",
           "events:TagResource",
           "events:UntagResource",
         ]

@@ -10,6 +10,9 @@ locals {
     redrivePermission = "byQueue"
     sourceQueueArns   = var.source_queue_arns
   })
+
+  tls_only_policy = var.tls_only ? data.aws_iam_policy_document.tls_only.json : null
+  policy          = length(var.rule_arns) > 0 ? data.aws_iam_policy_document.senders.json : local.tls_only_policy
 }
 
 data "aws_iam_policy_document" "tls_only" {
@@ -32,6 +35,27 @@ data "aws_iam_policy_document" "tls_only" {
   }
 }
 
+data "aws_iam_policy_document" "senders" {
+  source_policy_documents = var.tls_only ? [data.aws_iam_policy_document.tls_only.json] : []
+
+  statement {
+    sid       = "UndeliveredEvents"
+    actions   = ["sqs:SendMessage"]
+    resources = [local.arn]
+
+    principals {
+      type        = "Service"
+      identifiers = ["events.amazonaws.com"]
+    }
+
+    condition {
+      test     = "ArnEquals"
+      variable = "aws:SourceArn"
+      values   = var.rule_arns
+    }
+  }
+}
+
 # The policies are attributes of the queue, not resources of their own: the provider lets
 # each of those settle for 25 seconds, one after the other.
 resource "aws_sqs_queue" "this" {
@@ -40,7 +64,7 @@ resource "aws_sqs_queue" "this" {
   kms_master_key_id                 = var.kms_key_arn
   kms_data_key_reuse_period_seconds = 300
   redrive_allow_policy              = local.redrive_allow_policy
-  policy                            = var.tls_only ? data.aws_iam_policy_document.tls_only.json : null
+  policy                            = local.policy
 }
 
 resource "aws_cloudwatch_metric_alarm" "depth" {

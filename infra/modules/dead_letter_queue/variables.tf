@@ -10,7 +10,7 @@ variable "name" {
 }
 
 variable "source_queue_arns" {
-  description = "Queues that may redrive here; none for a queue that only receives failures of a stream or of asynchronous invocations."
+  description = "Queues that may redrive here; none for a queue that only receives failures of other things."
   type        = list(string)
   default     = []
   nullable    = false
@@ -18,6 +18,18 @@ variable "source_queue_arns" {
   validation {
     condition     = length(var.source_queue_arns) <= 10
     error_message = "At most 10 source queues can be named."
+  }
+}
+
+variable "rule_arns" {
+  description = "EventBridge rules that send here what their targets do not take."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.rule_arns : can(regex("^arn:[a-z-]+:events:[a-z0-9-]+:[0-9]{12}:rule/", arn))])
+    error_message = "Every rule must be named by its ARN."
   }
 }
 

@@ -118,7 +118,7 @@ resource "aws_s3_object" "package" {
 
 resource "aws_lambda_function" "this" {
   #checkov:skip=CKV_AWS_115:Reserved concurrency is a variable; a default would starve the account's other functions.
-  #checkov:skip=CKV_AWS_116:Nothing invokes these functions asynchronously; queues and streams have their own DLQ.
+  #checkov:skip=CKV_AWS_116:Queues and streams have their own DLQ, and what is invoked asynchronously a destination for failures.
   #checkov:skip=CKV_AWS_117:No private network is reached; a VPC would add cold start and NAT cost for nothing.
   #checkov:skip=CKV_AWS_272:Packages come from this pipeline only and are pinned by their SHA-256.
   function_name = var.name

@@ -1,0 +1,631 @@
+# Proves how the parts are wired: the exact environment of every function, one role for each, what every policy may
+# touch, a DLQ for every queue, a key for everything that is stored, and who may call which route.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  environment          = "test"
+  package_dir          = "tests/fixtures/packages"
+  models_url           = "http://127.0.0.1:1"
+  bedrock_endpoint_url = "http://127.0.0.1:2"
+
+  targets = {
+    "bedrock/chat" = {
+      provider   = "bedrock"
+      model      = "us.amazon.nova-lite-v1:0"
+      operations = ["chat"]
+      price      = { version = "2026-11-21", input_per_mtok = "0.06", output_per_mtok = "0.24" }
+    }
+    "bedrock/embed" = { provider = "bedrock", model = "amazon.titan-embed-text-v2:0", operations = ["embed"] }
+    "other/chat"    = { provider = "openai_compatible", model = "chat", operations = ["chat"], secret_field = "other" }
+  }
+  aliases = {
+    auto  = { operation = "chat", targets = ["bedrock/chat", "other/chat"] }
+    fast  = { operation = "chat", targets = ["other/chat"] }
+    cheap = { operation = "chat", targets = ["other/chat"] }
+    embed = { operation = "embed", targets = ["bedrock/embed"] }
+  }
+}
+
+run "gives_every_function_exactly_its_environment" {
+  command = apply
+
+  assert {
+    condition     = toset(keys(local.functions_made)) == toset(local.functions) && length(local.functions) == 15
+    error_message = "Every function must be made by one of the modes."
+  }
+
+  assert {
+    condition = alltrue([
+      for function, made in local.functions_made : alltrue([
+        made.environment.SLUICE_ENVIRONMENT == "test",
+        made.environment.SLUICE_SERVICE == function,
+        made.environment.LOG_LEVEL == "INFO",
+        made.environment.AWS_XRAY_CONTEXT_MISSING == "LOG_ERROR",
+      ])
+    ])
+    error_message = "What every function gets is miswired."
+  }
+
+  assert {
+    condition = alltrue([
+      for function in ["chat_completions", "embeddings"] : {
+        for name, value in local.functions_made[function].environment : name => value
+        if !contains(["SLUICE_ENVIRONMENT", "SLUICE_SERVICE", "LOG_LEVEL", "AWS_XRAY_CONTEXT_MISSING"], name)
+        } == {
+        TABLE_NAME                       = "sluice-test"
+        PROVIDER_SECRET_ARN              = "arn:aws:secretsmanager:us-east-1:123456789012:secret:mock"
+        REQUEST_LOG_TTL_DAYS             = "90"
+        ATTEMPT_TIMEOUT_SECONDS          = "20"
+        MAX_ATTEMPTS                     = "2"
+        AWS_ENDPOINT_URL_BEDROCK_RUNTIME = "http://127.0.0.1:2"
+      }
+    ])
+    error_message = "The environment of chat_completions or embeddings is miswired."
+  }
+
+  assert {
+    condition = { for name, value in local.functions_made["authorizer"].environment : name => value if !startswith(name, "SLUICE_") } == {
+      LOG_LEVEL                = "INFO"
+      AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
+      TABLE_NAME               = "sluice-test"
+      KEY_CACHE_SECONDS        = "60"
+    }
+    error_message = "The environment of authorizer is miswired."
+  }
+
+  assert {
+    condition = alltrue([
+      for function in ["models", "health", "admin_keys", "workflow_finish", "workflow_ended"] :
+      { for name, value in local.functions_made[function].environment : name => value if !startswith(name, "SLUICE_") } == {
+        LOG_LEVEL                = "INFO"
+        AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
+        TABLE_NAME               = "sluice-test"
+      }
+    ])
+    error_message = "The environment of models, health, admin_keys, workflow_finish or workflow_ended is miswired."
+  }
+
+  assert {
+    condition = { for name, value in local.functions_made["async_submit"].environment : name => value if !startswith(name, "SLUICE_") } == {
+      LOG_LEVEL                = "INFO"
+      AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
+      TABLE_NAME               = "sluice-test"
+      BUCKET_NAME              = "sluice-test-123456789012-us-east-1"
+      QUEUE_URL                = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+      RESULT_TTL_DAYS          = "30"
+    }
+    error_message = "The environment of async_submit is miswired."
+  }
+
+  assert {
+    condition = { for name, value in local.functions_made["async_worker"].environment : name => value if !startswith(name, "SLUICE_") } == {
+      LOG_LEVEL                        = "INFO"
+      AWS_XRAY_CONTEXT_MISSING         = "LOG_ERROR"
+      TABLE_NAME                       = "sluice-test"
+      BUCKET_NAME                      = "sluice-test-123456789012-us-east-1"
+      QUEUE_URL                        = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+      PROVIDER_SECRET_ARN              = "arn:aws:secretsmanager:us-east-1:123456789012:secret:mock"
+      REQUEST_LOG_TTL_DAYS             = "90"
+      ATTEMPT_TIMEOUT_SECONDS          = "20"
+      MAX_ATTEMPTS                     = "2"
+      MAX_RECEIVE_COUNT                = "5"
+      RETRY_BASE_SECONDS               = "5"
+      AWS_ENDPOINT_URL_BEDROCK_RUNTIME = "http://127.0.0.1:2"
+    }
+    error_message = "The environment of async_worker is miswired."
+  }
+
+  assert {
+    condition = { for name, value in local.functions_made["async_status"].environment : name => value if !startswith(name, "SLUICE_") } == {
+      LOG_LEVEL                = "INFO"
+      AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
+      TABLE_NAME               = "sluice-test"
+      BUCKET_NAME              = "sluice-test-123456789012-us-east-1"
+    }
+    error_message = "The environment of async_status is miswired."
+  }
+
+  assert {
+    condition = { for name, value in local.functions_made["workflow_start"].environment : name => value if !startswith(name, "SLUICE_") } == {
+      LOG_LEVEL                = "INFO"
+      AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
+      TABLE_NAME               = "sluice-test"
+      BUCKET_NAME              = "sluice-test-123456789012-us-east-1"
+      STATE_MACHINE_ARN        = "arn:aws:states:us-east-1:123456789012:stateMachine:sluice-test-chain"
+      RESULT_TTL_DAYS          = "30"
+    }
+    error_message = "The environment of workflow_start is miswired."
+  }
+
+  assert {
+    condition = { for name, value in local.functions_made["workflow_run_step"].environment : name => value if !startswith(name, "SLUICE_") } == {
+      LOG_LEVEL                        = "INFO"
+      AWS_XRAY_CONTEXT_MISSING         = "LOG_ERROR"
+      TABLE_NAME                       = "sluice-test"
+      BUCKET_NAME                      = "sluice-test-123456789012-us-east-1"
+      PROVIDER_SECRET_ARN              = "arn:aws:secretsmanager:us-east-1:123456789012:secret:mock"
+      REQUEST_LOG_TTL_DAYS             = "90"
+      ATTEMPT_TIMEOUT_SECONDS          = "20"
+      MAX_ATTEMPTS                     = "2"
+      AWS_ENDPOINT_URL_BEDROCK_RUNTIME = "http://127.0.0.1:2"
+    }
+    error_message = "The environment of workflow_run_step is miswired."
+  }
+
+  assert {
+    condition = { for name, value in local.functions_made["workflow_status"].environment : name => value if !startswith(name, "SLUICE_") } == {
+      LOG_LEVEL                = "INFO"
+      AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
+      TABLE_NAME               = "sluice-test"
+      BUCKET_NAME              = "sluice-test-123456789012-us-east-1"
+      STATE_MACHINE_ARN        = "arn:aws:states:us-east-1:123456789012:stateMachine:sluice-test-chain"
+    }
+    error_message = "The environment of workflow_status is miswired."
+  }
+
+  assert {
+    condition = { for name, value in local.functions_made["publish_events"].environment : name => value if !startswith(name, "SLUICE_") } == {
+      LOG_LEVEL                = "INFO"
+      AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
+      EVENT_BUS_NAME           = "sluice-test"
+    }
+    error_message = "The environment of publish_events is miswired."
+  }
+}
+
+run "calls_bedrock_itself_unless_told_otherwise" {
+  command = apply
+
+  variables {
+    bedrock_endpoint_url = null
+  }
+
+  assert {
+    condition     = alltrue([for made in values(local.functions_made) : !contains(keys(made.environment), "AWS_ENDPOINT_URL_BEDROCK_RUNTIME")])
+    error_message = "On AWS no function may have another endpoint for Bedrock."
+  }
+}
+
+run "gives_every_function_a_role_of_its_own" {
+  command = apply
+
+  assert {
+    condition     = length(distinct([for made in values(local.functions_made) : made.role_name])) == 15
+    error_message = "No two functions may share a role."
+  }
+
+  assert {
+    condition = { for function, made in local.functions_made : function => join(" ", setsubtract(made.concerns, ["logs", "xray", "use-key"])) } == {
+      authorizer        = "read-keys"
+      chat_completions  = "invoke-models read-routes read-secret write-request-log"
+      embeddings        = "invoke-models read-routes read-secret write-request-log"
+      models            = "read-routes"
+      health            = "read-routes"
+      async_submit      = "create-jobs read-routes send-jobs write-job-objects"
+      async_worker      = "invoke-models read-job-objects read-routes read-secret receive-jobs send-jobs work-on-jobs write-job-objects write-request-log"
+      async_status      = "read-job-objects read-jobs settle-jobs"
+      workflow_start    = "create-executions read-routes start-executions write-workflow-objects"
+      workflow_run_step = "invoke-models read-routes read-secret read-workflow-objects record-steps write-request-log write-workflow-objects"
+      workflow_finish   = "finish-executions"
+      workflow_ended    = "finish-executions send-to-dlq"
+      workflow_status   = "describe-executions read-executions read-workflow-objects settle-executions"
+      publish_events    = "put-events read-stream send-to-dlq"
+      admin_keys        = "find-keys write-keys"
+    }
+    error_message = "A function has a concern too many or too few."
+  }
+
+  assert {
+    condition     = alltrue([for made in values(local.functions_made) : contains(made.concerns, "logs") && contains(made.concerns, "xray")])
+    error_message = "Every function must be able to log and to trace."
+  }
+}
+
+run "grants_exact_actions_on_exact_things" {
+  command = apply
+
+  assert {
+    condition = alltrue(flatten([
+      for document in [
+        data.aws_iam_policy_document.alarms,
+        data.aws_iam_policy_document.create_executions,
+        data.aws_iam_policy_document.create_jobs,
+        data.aws_iam_policy_document.describe_executions,
+        data.aws_iam_policy_document.find_keys,
+        data.aws_iam_policy_document.finish_executions,
+        data.aws_iam_policy_document.invoke_models,
+        data.aws_iam_policy_document.put_events,
+        data.aws_iam_policy_document.read_executions,
+        data.aws_iam_policy_document.read_job_objects,
+        data.aws_iam_policy_document.read_jobs,
+        data.aws_iam_policy_document.read_keys,
+        data.aws_iam_policy_document.read_routes,
+        data.aws_iam_policy_document.read_secret,
+        data.aws_iam_policy_document.read_stream,
+        data.aws_iam_policy_document.read_workflow_objects,
+        data.aws_iam_policy_document.receive_jobs,
+        data.aws_iam_policy_document.record_steps,
+        data.aws_iam_policy_document.send_jobs,
+        data.aws_iam_policy_document.send_to_event_dlq,
+        data.aws_iam_policy_document.settle_executions,
+        data.aws_iam_policy_document.settle_jobs,
+        data.aws_iam_policy_document.start_executions,
+        data.aws_iam_policy_document.use_key,
+        data.aws_iam_policy_document.work_on_jobs,
+        data.aws_iam_policy_document.write_job_objects,
+        data.aws_iam_policy_document.write_keys,
+        data.aws_iam_policy_document.write_request_log,
+        data.aws_iam_policy_document.write_workflow_objects,
+        ] : [
+        for statement in document.statement : concat(
+          [for action in statement.actions : !strcontains(action, "*")],
+          [for resource in statement.resources : resource != "*" && startswith(resource, "arn:aws:")],
+        )
+      ]
+    ]))
+    error_message = "Every action must be named in full, and no statement may be about everything."
+  }
+
+  # X-Ray has no resource-level permissions, so these two actions are allowed on `*`; nothing else is.
+  assert {
+    condition = alltrue(flatten([
+      for made in values(local.functions_made) : [
+        for concern, statements in made.statements : [
+          for statement in statements : !contains(statement.resources, "*") || (concern == "xray" && statement.actions == toset(["xray:PutTelemetryRecords", "xray:PutTraceSegments"]))
+        ]
+      ]
+    ]))
+    error_message = "Only X-Ray's actions may be allowed on everything."
+  }
+
+  assert {
+    condition = alltrue([
+      for document, prefix in {
+        read_keys         = { document = data.aws_iam_policy_document.read_keys, keys = "KEY#*" }
+        write_keys        = { document = data.aws_iam_policy_document.write_keys, keys = "KEY#*" }
+        find_keys         = { document = data.aws_iam_policy_document.find_keys, keys = "KEYS" }
+        read_routes       = { document = data.aws_iam_policy_document.read_routes, keys = "ROUTES" }
+        write_request_log = { document = data.aws_iam_policy_document.write_request_log, keys = "REQ#*" }
+        create_jobs       = { document = data.aws_iam_policy_document.create_jobs, keys = "ASYNC#*" }
+        work_on_jobs      = { document = data.aws_iam_policy_document.work_on_jobs, keys = "ASYNC#*" }
+        read_jobs         = { document = data.aws_iam_policy_document.read_jobs, keys = "ASYNC#*" }
+        settle_jobs       = { document = data.aws_iam_policy_document.settle_jobs, keys = "ASYNC#*" }
+        create_executions = { document = data.aws_iam_policy_document.create_executions, keys = "EXEC#*" }
+        record_steps      = { document = data.aws_iam_policy_document.record_steps, keys = "EXEC#*" }
+        finish_executions = { document = data.aws_iam_policy_document.finish_executions, keys = "EXEC#*" }
+        read_executions   = { document = data.aws_iam_policy_document.read_executions, keys = "EXEC#*" }
+        settle_executions = { document = data.aws_iam_policy_document.settle_executions, keys = "EXEC#*" }
+      } : alltrue([for statement in prefix.document.statement : one(statement.condition).variable == "dynamodb:LeadingKeys" && one(statement.condition).values == tolist([prefix.keys])])
+    ])
+    error_message = "Each concern must be kept to its own items of the table."
+  }
+
+  assert {
+    condition = one(data.aws_iam_policy_document.invoke_models.statement).resources == toset([
+      "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.amazon.nova-lite-v1:0",
+      "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-lite-v1:0",
+      "arn:aws:bedrock:us-east-1::foundation-model/amazon.titan-embed-text-v2:0",
+      "arn:aws:bedrock:us-east-2::foundation-model/amazon.nova-lite-v1:0",
+      "arn:aws:bedrock:us-west-2::foundation-model/amazon.nova-lite-v1:0",
+    ])
+    error_message = "Only the targets' models may be invoked, a cross-region one in each of its regions."
+  }
+
+  assert {
+    condition     = toset(one(data.aws_iam_policy_document.use_key.statement).actions) == toset(["kms:Decrypt", "kms:GenerateDataKey"]) && one(one(data.aws_iam_policy_document.use_key.statement).condition).variable == "kms:ViaService"
+    error_message = "The key may be used through the services that store something only."
+  }
+}
+
+run "has_a_dlq_for_every_queue_and_stream" {
+  command = apply
+
+  assert {
+    condition     = jsondecode(module.async_queue.redrive_policy).deadLetterTargetArn == module.async_queue.dlq.arn && jsondecode(module.async_queue.redrive_policy).maxReceiveCount == tonumber(module.batch_functions["async_worker"].environment.MAX_RECEIVE_COUNT) + 1
+    error_message = "The async queue must redrive to its DLQ, after one delivery more than the worker makes attempts."
+  }
+
+  assert {
+    condition     = module.async_queue.visibility_timeout_seconds == 6 * var.worker_timeout_seconds
+    error_message = "A message must stay hidden for six timeouts of the worker."
+  }
+
+  assert {
+    condition     = one(one(aws_lambda_event_source_mapping.table_stream.destination_config).on_failure).destination_arn == module.event_dlq.arn && aws_lambda_event_source_mapping.table_stream.bisect_batch_on_function_error
+    error_message = "A change that cannot be published must be told from its batch, and go to the DLQ."
+  }
+
+  assert {
+    condition     = aws_lambda_event_source_mapping.async_queue.function_response_types == toset(["ReportBatchItemFailures"]) && one(aws_lambda_event_source_mapping.async_queue.scaling_config).maximum_concurrency == var.worker_maximum_concurrency
+    error_message = "The worker must report each failed message, and be bounded."
+  }
+}
+
+run "hears_of_executions_that_end_without_success" {
+  command = apply
+
+  assert {
+    condition = jsondecode(aws_cloudwatch_event_rule.workflow_ended.event_pattern) == jsondecode(jsonencode({
+      source        = ["aws.states"]
+      "detail-type" = ["Step Functions Execution Status Change"]
+      detail = {
+        stateMachineArn = ["arn:aws:states:us-east-1:123456789012:stateMachine:sluice-test-chain"]
+        status          = ["ABORTED", "FAILED", "TIMED_OUT"]
+      }
+    }))
+    error_message = "Every end without success of this state machine, and of no other, must be heard of."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_event_rule.workflow_ended.name == local.workflow_ended_rule && aws_cloudwatch_event_target.workflow_ended.arn == module.workflow_functions["workflow_ended"].alias.arn && aws_lambda_permission.workflow_ended.source_arn == aws_cloudwatch_event_rule.workflow_ended.arn && aws_lambda_permission.workflow_ended.qualifier == "live"
+    error_message = "The rule, and nothing else, must invoke the function's alias."
+  }
+
+  assert {
+    condition     = one(aws_cloudwatch_event_target.workflow_ended.dead_letter_config).arn == module.event_dlq.arn && one(one(aws_lambda_function_event_invoke_config.workflow_ended.destination_config).on_failure).destination == module.event_dlq.arn
+    error_message = "What is not delivered and what fails must go to the DLQ."
+  }
+}
+
+run "publishes_what_has_ended" {
+  command = apply
+
+  assert {
+    condition = toset([for filter in one(aws_lambda_event_source_mapping.table_stream.filter_criteria).filter : one(jsondecode(filter.pattern).dynamodb.Keys.pk.S).prefix]) == toset([
+      "REQ#", "ASYNC#", "EXEC#",
+    ])
+    error_message = "Only requests, jobs and executions become events."
+  }
+}
+
+run "encrypts_everything_that_is_stored" {
+  command = apply
+
+  assert {
+    condition = alltrue([
+      for key in concat(
+        [module.table.kms_key_arn, module.bucket.kms_key_arn, module.packages.kms_key_arn, module.event_bus.kms_key_arn],
+        [module.async_queue.kms_key_arn, module.async_queue.dlq.kms_key_arn, module.event_dlq.kms_key_arn],
+        [aws_secretsmanager_secret.providers.kms_key_id, aws_sns_topic.alarms.kms_master_key_id],
+        # Environment and logs of each function.
+        [for made in values(local.functions_made) : made.kms_key_arn],
+      ) : key == module.key.arn
+    ])
+    error_message = "Table, buckets, bus, queues, secret, topic, logs and environments must be encrypted with the one key."
+  }
+}
+
+run "routes_and_authorises" {
+  command = apply
+
+  assert {
+    condition = { for operation, route in output.routes : operation => "${route.request} ${route.authorization} ${route.function}" } == {
+      create_chat_completion       = "POST /v1/chat/completions CUSTOM chat_completions"
+      create_embedding             = "POST /v1/embeddings CUSTOM embeddings"
+      list_models                  = "GET /v1/models CUSTOM models"
+      retrieve_model               = "GET /v1/models/{model+} CUSTOM models"
+      health                       = "GET /v1/health NONE health"
+      create_async_chat_completion = "POST /v1/async/chat/completions CUSTOM async_submit"
+      retrieve_async               = "GET /v1/async/{id} CUSTOM async_status"
+      create_workflow_execution    = "POST /v1/workflows/{name}/executions CUSTOM workflow_start"
+      retrieve_workflow_execution  = "GET /v1/workflows/executions/{id} CUSTOM workflow_status"
+      create_key                   = "POST /v1/admin/keys AWS_IAM admin_keys"
+      revoke_key                   = "DELETE /v1/admin/keys/{id} AWS_IAM admin_keys"
+    }
+    error_message = "A route is missing, is open to the wrong callers or leads to the wrong function."
+  }
+
+  assert {
+    condition     = [for operation, route in output.routes : operation if route.validates != null] == ["create_key"]
+    error_message = "Only admin bodies may be validated by the gateway, whose message cannot name the field."
+  }
+}
+
+run "puts_targets_and_aliases_into_the_table" {
+  command = apply
+
+  assert {
+    condition = jsondecode(aws_dynamodb_table_item.target["bedrock/chat"].item) == jsondecode(jsonencode({
+      pk         = { S = "ROUTES" }
+      sk         = { S = "TARGET#bedrock/chat" }
+      name       = { S = "bedrock/chat" }
+      provider   = { S = "bedrock" }
+      model      = { S = "us.amazon.nova-lite-v1:0" }
+      operations = { L = [{ S = "chat" }] }
+      created    = { N = "1795219200" }
+      price      = { M = { version = { S = "2026-11-21" }, input_per_mtok = { S = "0.06" }, output_per_mtok = { S = "0.24" } } }
+    }))
+    error_message = "A target must be stored as the functions read it."
+  }
+
+  assert {
+    condition     = jsondecode(aws_dynamodb_table_item.target["other/chat"].item).base_url.S == "http://127.0.0.1:1/openai/v1" && jsondecode(aws_dynamodb_table_item.target["other/chat"].item).secret_field.S == "other"
+    error_message = "A target without a base URL must be the local model server's."
+  }
+
+  assert {
+    condition     = [for target in jsondecode(aws_dynamodb_table_item.alias["auto"].item).targets.L : target.M.target.S] == ["bedrock/chat", "other/chat"]
+    error_message = "An alias must keep the order of its targets."
+  }
+}
+
+run "has_alarms_for_everything" {
+  command = apply
+
+  assert {
+    condition     = length(output.alarm_names) == 15 * 3 + 2 + 2 + 1 && length(distinct(output.alarm_names)) == length(output.alarm_names)
+    error_message = "Functions, API, dead-letter queues and state machine must be watched."
+  }
+
+  assert {
+    condition     = length(output.log_group_names) == 15 + 2 + 1
+    error_message = "Every function, the API and the state machine must have a log group of ours."
+  }
+}
+
+run "has_no_firewall_and_no_domain_by_default" {
+  command = apply
+
+  assert {
+    condition     = length(aws_wafv2_web_acl.this) == 0 && length(aws_api_gateway_domain_name.this) == 0 && output.api_url == "https://mockapi.execute-api.us-east-1.amazonaws.com/api/v1"
+    error_message = "What costs money while nobody calls must be asked for."
+  }
+}
+
+run "takes_a_firewall_and_a_domain" {
+  command = apply
+
+  variables {
+    waf    = { requests_per_5_minutes = 500 }
+    domain = { name = "api.example.com", certificate_arn = "arn:aws:acm:us-east-1:123456789012:certificate/1", zone_id = "Z1" }
+  }
+
+  assert {
+    condition     = toset([for rule in one(aws_wafv2_web_acl.this).rule : rule.name]) == toset(["rate-limit", "common", "known-bad-inputs"])
+    error_message = "The firewall must limit rates and hold AWS's common and known-bad-input rules."
+  }
+
+  assert {
+    condition     = output.api_url == "https://api.example.com/v1" && length(aws_route53_record.this) == 1
+    error_message = "The URL must be the domain's."
+  }
+}
+
+run "carries_the_boundary" {
+  command = apply
+
+  variables {
+    permissions_boundary = "sluice-test-boundary"
+  }
+
+  assert {
+    condition     = local.permissions_boundary_arn == "arn:aws:iam::123456789012:policy/sluice-test-boundary" && local.function_platform.permissions_boundary_arn == local.permissions_boundary_arn
+    error_message = "Every role must carry the boundary."
+  }
+}
+
+run "asks_for_the_packages" {
+  command = plan
+
+  variables {
+    package_dir = "tests/fixtures/nothing"
+  }
+
+  expect_failures = [aws_s3_object.layer]
+}
+
+run "refuses_aliases_that_lead_nowhere" {
+  command = plan
+
+  variables {
+    aliases = {
+      auto  = { operation = "chat", targets = ["bedrock/missing"] }
+      fast  = { operation = "chat", targets = [] }
+      cheap = { operation = "embed", targets = ["other/chat"] }
+    }
+  }
+
+  expect_failures = [var.aliases]
+}
+
+run "refuses_an_alias_for_another_operation" {
+  command = plan
+
+  variables {
+    aliases = {
+      auto  = { operation = "chat", targets = ["other/chat"] }
+      fast  = { operation = "chat", targets = ["other/chat"] }
+      cheap = { operation = "chat", targets = ["bedrock/embed"] }
+      embed = { operation = "embed", targets = ["bedrock/embed"] }
+    }
+  }
+
+  expect_failures = [var.aliases]
+}
+
+run "refuses_prices_that_are_no_decimals" {
+  command = plan
+
+  variables {
+    targets = {
+      "bedrock/chat"  = { provider = "bedrock", model = "m", operations = ["chat"], price = { version = "2026-11-21", input_per_mtok = "1e-3", output_per_mtok = "-1" } }
+      "bedrock/embed" = { provider = "bedrock", model = "m", operations = ["embed"] }
+      "other/chat"    = { provider = "openai_compatible", model = "m", operations = ["chat"] }
+    }
+  }
+
+  expect_failures = [var.targets]
+}
+
+run "refuses_targets_without_an_address" {
+  command = plan
+
+  variables {
+    models_url = null
+  }
+
+  expect_failures = [var.targets]
+}
+
+run "refuses_keys_sent_over_plain_http" {
+  command = plan
+
+  variables {
+    targets = {
+      "bedrock/chat"  = { provider = "bedrock", model = "m", operations = ["chat"] }
+      "bedrock/embed" = { provider = "bedrock", model = "m", operations = ["embed"] }
+      "other/chat"    = { provider = "openai_compatible", model = "m", operations = ["chat"], base_url = "http://models.example.com/v1" }
+    }
+  }
+
+  expect_failures = [var.targets]
+}
+
+run "refuses_more_workers_than_may_run" {
+  command = plan
+
+  variables {
+    reserved_concurrency = { async_worker = 10 }
+  }
+
+  expect_failures = [var.worker_maximum_concurrency]
+}
+
+run "refuses_other_bad_values" {
+  command = plan
+
+  variables {
+    name                          = "Sluice"
+    environment                   = "a-b"
+    region                        = "here"
+    architecture                  = "mips"
+    log_level                     = "warn"
+    log_retention_days            = 2
+    max_receive_count             = 4
+    worker_timeout_seconds        = 901
+    workflow_step_timeout_seconds = 121
+    sync_timeout_seconds          = 60
+    secret_recovery_window_days   = 1
+    alarm_emails                  = ["nobody"]
+    reserved_concurrency          = { nothing = 1 }
+  }
+
+  expect_failures = [
+    var.name,
+    var.environment,
+    var.region,
+    var.architecture,
+    var.log_level,
+    var.log_retention_days,
+    var.max_receive_count,
+    var.worker_timeout_seconds,
+    var.workflow_step_timeout_seconds,
+    var.sync_timeout_seconds,
+    var.secret_recovery_window_days,
+    var.alarm_emails,
+    var.reserved_concurrency,
+  ]
+}
