@@ -167,7 +167,6 @@ locals {
           "states:DescribeStateMachine",
           "states:ListStateMachineVersions",
           "states:ListTagsForResource",
-          "states:ValidateStateMachineDefinition",
         ]
         write = [
           "states:CreateStateMachine",
@@ -276,7 +275,7 @@ locals {
       }
       Alarms = {
         resources = ["${local.arn}:cloudwatch:${local.here}:alarm:${local.prefix}-*"]
-        read      = ["cloudwatch:DescribeAlarms", "cloudwatch:ListTagsForResource"]
+        read      = ["cloudwatch:ListTagsForResource"]
         write = [
           "cloudwatch:PutMetricAlarm",
           "cloudwatch:DeleteAlarms",
@@ -420,9 +419,16 @@ data "aws_iam_policy_document" "read_rest" {
   }
 
   statement {
-    sid     = "List"
-    actions = ["kms:ListAliases", "logs:DescribeLogGroups", "lambda:ListEventSourceMappings", "lambda:ListLayerVersions"]
-    # AWS authorises these lists on everything only.
+    sid = "ListAndValidate"
+    actions = [
+      "cloudwatch:DescribeAlarms",
+      "kms:ListAliases",
+      "logs:DescribeLogGroups",
+      "lambda:ListEventSourceMappings",
+      "lambda:ListLayerVersions",
+      "states:ValidateStateMachineDefinition",
+    ]
+    # AWS authorises these on everything only.
     resources = ["*"]
   }
 

@@ -55,10 +55,15 @@ def daemon(platform: Platform) -> Iterator[Daemon]:
     listening.close()
 
 
-def canonical_line(platform: Platform, function: str, request_id: str) -> dict[str, Any]:
+def canonical_line(platform: Platform, request_id: str) -> dict[str, Any]:
+    """The line that sums up a request to chat_completions."""
+
     def probe() -> dict[str, Any] | None:
-        lines = [json.loads(line) for line in platform.logs(function, containing=request_id)]
-        return next((line for line in lines if "duration_ms" in line), None)
+        lines = [json.loads(line) for line in platform.logs("chat_completions", containing=request_id)]
+        found = next((line for line in lines if "duration_ms" in line), None)
+        if not found:
+            platform.bring_out_logs()
+        return found
 
     return eventually(probe, within_s=10, what=f"the canonical line of {request_id}")
 
@@ -72,7 +77,7 @@ def chat(platform: Platform, model: str) -> str:
 
 def test_one_canonical_line_tells_the_whole_request(platform: Platform) -> None:
     request_id = chat(platform, "openai/extractive-v1")
-    line = canonical_line(platform, "chat_completions", request_id)
+    line = canonical_line(platform, request_id)
     assert (line["method"], line["route"], line["status"]) == ("POST", "/v1/chat/completions", 200)
     assert line["target"] == "openai/extractive-v1"
     assert line["request_id"] == request_id
@@ -88,7 +93,7 @@ def test_one_canonical_line_tells_the_whole_request(platform: Platform) -> None:
 
 def test_metrics_are_emitted_with_low_cardinality(platform: Platform) -> None:
     request_id = chat(platform, "bedrock/extractive-v1")
-    canonical_line(platform, "chat_completions", request_id)
+    canonical_line(platform, request_id)
     metrics = [json.loads(line) for line in platform.logs("chat_completions", containing="CloudWatchMetrics")]
     mine = [line for line in metrics if line.get("request_id") == request_id]
     dimensions = {tuple(sorted(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"][0])) for line in mine}
@@ -105,7 +110,7 @@ def test_metrics_are_emitted_with_low_cardinality(platform: Platform) -> None:
 def test_every_aws_and_provider_call_is_a_subsegment(
     platform: Platform, daemon: Daemon, model: str, provider: str
 ) -> None:
-    line = canonical_line(platform, "chat_completions", chat(platform, model))
+    line = canonical_line(platform, chat(platform, model))
 
     def complete() -> list[str] | None:
         daemon.collect()

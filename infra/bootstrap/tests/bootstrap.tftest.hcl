@@ -110,7 +110,7 @@ run "names_everything_it_can" {
     condition = toset([
       for statement in concat(data.aws_iam_policy_document.read_rest.statement, data.aws_iam_policy_document.write_rest.statement) : statement.sid
       if contains(statement.resources, "*")
-    ]) == toset(["List", "CreateKey", "DeliverLogs"])
+    ]) == toset(["ListAndValidate", "CreateKey", "DeliverLogs"])
     error_message = "A statement about everything must be one of those that cannot be narrower."
   }
 }
