@@ -11,6 +11,7 @@ module "key" {
     "/aws/lambda/${local.prefix}-*",
     "/aws/vendedlogs/states/${local.prefix}-*",
     "/aws/apigateway/${local.prefix}/*",
+    "aws-waf-logs-${local.prefix}",
     # API Gateway names its execution logs by the id of the API, which is not known beforehand.
     "API-Gateway-Execution-Logs_*/${local.api_stage}",
   ]
