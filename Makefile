@@ -23,7 +23,7 @@ endif
 .DEFAULT_GOAL := help
 .PHONY: help \
   up down status logs key redrive \
-  setup format check test package schemas lock clean \
+  setup format check test package schemas scorer lock clean \
   lint type imports security validate checkov workflows states drift \
   test-unit test-contract test-packaging test-infra test-integration \
   plan apply destroy \
@@ -75,6 +75,9 @@ package: setup-local ## Build the zips that Terraform deploys; TARGET=local or a
 
 schemas: setup-local ## Write the JSON Schemas of the API's models and of the events from the code
 	@$(RUN) infra.packaging.schemas
+
+scorer: setup-local ## Train the lead scorer anew and write its model where functions and the local models read it
+	@$(RUN) local.models.lead_scorer
 
 lock: setup ## Resolve requirements again; UPGRADE=1 takes the newest versions, UPGRADE=name one package's
 	@BIN=$(BIN) sh requirements/lock.sh $(UPGRADE)

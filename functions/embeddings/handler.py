@@ -5,7 +5,7 @@ from functools import cache
 
 from functions.embeddings.settings import EmbeddingsSettings
 from sluice.domain.inference import Mode
-from sluice.runtime import bootstrap
+from sluice.runtime import bootstrap, inference_headers
 from sluice.runtime.api import ApiRequest, ApiResponse, api_function
 from sluice.runtime.settings import load
 from sluice.runtime.snapstart import before_snapshot
@@ -24,6 +24,13 @@ def inference() -> Inference:
 def handler(request: ApiRequest) -> ApiResponse:
     """Embed the texts."""
     asked = parse_embedding_request(request.body)
-    outcome = inference().embed(asked.to_domain(), request.authenticated, mode=Mode.SYNC, deadline=request.deadline)
-    answer = EmbeddingResponse.of(outcome.result, model=outcome.target.name, encoding=asked.encoding_format)
-    return ApiResponse(200, answer)
+    outcome = inference().embed(
+        asked.to_domain(),
+        request.authenticated,
+        mode=Mode.SYNC,
+        deadline=request.deadline,
+        preferences=inference_headers.preferences(request.headers),
+    )
+    encoding = asked.encoding(request.headers)
+    answer = EmbeddingResponse.of(outcome.result, model=outcome.target.name, encoding=encoding)
+    return ApiResponse(200, answer, inference_headers.of(outcome))

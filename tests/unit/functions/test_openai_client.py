@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from functions.chat_completions import handler as chat_completions
+from functions.completions import handler as completions
 from functions.embeddings import handler as embeddings
 from functions.models import handler as models
 from sluice.domain import errors
@@ -19,6 +20,7 @@ from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
 from sluice.testing.providers import FakeProvider
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import FakeRoutes, alias, target
+from sluice.testing.target_states import healthy
 
 ASK: list[Any] = [{"role": "user", "content": "hello"}]
 ROUTES = FakeRoutes(target("bedrock/one"), alias("auto", "bedrock/one"))
@@ -51,6 +53,7 @@ class Gateway:
             return models.handler, "/v1/models/{model+}", {"model": path.removeprefix("/models/")}
         handlers = {
             "/chat/completions": chat_completions.handler,
+            "/completions": completions.handler,
             "/embeddings": embeddings.handler,
             "/models": models.handler,
         }
@@ -64,10 +67,12 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Gateway:
         routes=ROUTES,
         providers={"bedrock": gateway.provider},
         request_log=FakeRequestLog(),
+        watch=healthy(),
         policy=RetryPolicy(max_attempts=1),
         http_status=status_of,
     )
     monkeypatch.setattr(chat_completions, "inference", lambda: inference)
+    monkeypatch.setattr(completions, "inference", lambda: inference)
     monkeypatch.setattr(embeddings, "inference", lambda: inference)
     monkeypatch.setattr(models, "catalogue", lambda: ListModels(ROUTES))
     return gateway
@@ -130,10 +135,57 @@ def test_a_malformed_body_is_a_bad_request_that_names_the_field(client: openai.O
     assert (raised.value.param, raised.value.type) == ("messages[0].content", "invalid_request_error")
 
 
-def test_a_stream_is_refused_by_name(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError) as raised:
+def test_a_stream_is_read_piece_by_piece(client: openai.OpenAI) -> None:
+    with client.chat.completions.create(
+        model="auto", messages=ASK, stream=True, stream_options={"include_usage": True}
+    ) as stream:
+        *chunks, last = stream
+    assert stream.response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert stream.response.headers["x-sluice-target"] == "bedrock/one"
+    assert [chunk.choices[0].delta.content for chunk in chunks] == ["", "answer", " of ", "bedrock/one", None]
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    assert last.usage is not None
+    assert (last.choices, last.usage.total_tokens) == ([], 15)
+
+
+def test_a_stream_that_breaks_off_raises_what_broke_it(client: openai.OpenAI, gateway: Gateway) -> None:
+    gateway.provider.breaks = lambda where: errors.ProviderUnavailableError("It broke off.", target=where.name)
+    gateway.provider.breaks_after = 2
+    read: list[str | None] = []
+    with (
+        client.chat.completions.create(model="auto", messages=ASK, stream=True) as stream,
+        pytest.raises(openai.APIError) as raised,
+    ):
+        read.extend(chunk.choices[0].delta.content for chunk in stream)
+    assert (raised.value.code, raised.value.type) == ("provider_unavailable", "server_error")
+    assert stream.response.status_code == 200
+
+
+def test_a_stream_that_never_starts_is_an_ordinary_error(client: openai.OpenAI, gateway: Gateway) -> None:
+    gateway.provider._failures = [lambda where: errors.ProviderThrottledError("Later.", target=where.name)]
+    with pytest.raises(openai.RateLimitError):
         client.chat.completions.create(model="auto", messages=ASK, stream=True)
-    assert raised.value.param == "stream"
+
+
+def test_a_completion_is_a_text(client: openai.OpenAI) -> None:
+    answer = client.completions.create(model="auto", prompt="hello ", echo=True)
+    assert (answer.choices[0].text, answer.model) == ("hello answer of bedrock/one", "bedrock/one")
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == 15
+
+
+def test_a_completion_may_be_streamed(gateway: Gateway) -> None:
+    # Its type wants a reason in every chunk, which OpenAI itself gives in the last one only.
+    client = _client(gateway, strict=False)
+    with client.completions.create(model="auto", prompt="hello ", echo=True, stream=True) as stream:
+        assert "".join(chunk.choices[0].text for chunk in stream) == "hello answer of bedrock/one"
+
+
+@pytest.mark.parametrize("field", [{"suffix": "."}, {"logprobs": 1}, {"best_of": 2}])
+def test_what_a_completion_cannot_have_is_named(client: openai.OpenAI, field: dict[str, Any]) -> None:
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.completions.create(model="auto", prompt="hello", **field)
+    assert raised.value.param in field
 
 
 def test_a_model_that_the_key_may_not_use_is_a_denied_permission(client: openai.OpenAI, gateway: Gateway) -> None:

@@ -6,10 +6,14 @@ import pytest
 
 from functions.admin_keys import handler as admin_keys
 from functions.authorizer import handler as authorizer
+from functions.chat import handler as chat
 from functions.chat_completions import handler as chat_completions
+from functions.classify import handler as classify
+from functions.completions import handler as completions
 from functions.embeddings import handler as embeddings
 from functions.health import handler as health
 from functions.models import handler as models
+from functions.score import handler as score
 from sluice.domain.errors import ConfigurationError
 from sluice.runtime import bootstrap
 from sluice.services.authorize import Authorize
@@ -25,10 +29,18 @@ INFERENCE = {
     "REQUEST_LOG_TTL_DAYS": "90",
     "ATTEMPT_TIMEOUT_SECONDS": "20",
     "MAX_ATTEMPTS": "3",
+    "CIRCUIT_FAILURES": "5",
+    "CIRCUIT_OPEN_SECONDS": "30",
+    "CIRCUIT_CACHE_SECONDS": "3",
+    "MAX_OUTPUT_TOKENS": "16384",
 }
 FUNCTIONS = [
     (chat_completions.inference, INFERENCE, Inference),
+    (completions.inference, INFERENCE, Inference),
+    (chat.inference, INFERENCE, Inference),
     (embeddings.inference, INFERENCE, Inference),
+    (classify.inference, INFERENCE, Inference),
+    (score.inference, INFERENCE, Inference),
     (models.catalogue, TABLE, ListModels),
     (health.health, TABLE, CheckHealth),
     (admin_keys.keys, TABLE, ManageKeys),

@@ -13,6 +13,7 @@ from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
 from sluice.testing.providers import FakeProvider, Raiser
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import FakeRoutes, alias, target
+from sluice.testing.target_states import healthy
 
 CANARY = "canary-that-must-not-be-logged"
 
@@ -26,6 +27,7 @@ class World:
             routes=self.routes,
             providers={"bedrock": self.provider},
             request_log=self.log,
+            watch=healthy(),
             policy=RetryPolicy(max_attempts=1),
             http_status=status_of,
         )
@@ -70,7 +72,7 @@ def test_the_work_is_logged_under_the_callers_key(world: World) -> None:
     [
         ({"model": "nonsense"}, 404, "model_not_found", "model"),
         ({"messages": []}, 400, "invalid_value", "messages"),
-        ({"stream": True}, 400, "unsupported_parameter", "stream"),
+        ({"stream": "yes"}, 400, "invalid_value", "stream"),
     ],
 )
 def test_a_mistake_of_the_caller_is_named(

@@ -11,6 +11,7 @@ from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
 from sluice.testing.providers import FakeProvider
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import FakeRoutes, target
+from sluice.testing.target_states import healthy
 
 
 @pytest.fixture
@@ -20,6 +21,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> FakeRequestLog:
         routes=FakeRoutes(target("bedrock/embed", operations=(Operation.EMBED,))),
         providers={"bedrock": FakeProvider()},
         request_log=log,
+        watch=healthy(),
         policy=RetryPolicy(),
         http_status=status_of,
     )

@@ -6,6 +6,7 @@ from sluice.adapters.dynamodb import from_item as plain
 from sluice.adapters.dynamodb import to_item as typed
 from sluice.adapters.dynamodb_request_log import from_item, to_item
 from sluice.domain.inference import Mode, Operation, Usage
+from sluice.domain.pricing import Charge
 from sluice.domain.request_log import Outcome, RequestLogEntry
 
 ENTRY = RequestLogEntry(
@@ -49,6 +50,40 @@ def test_requests_of_one_key_are_spread_over_the_shards() -> None:
 def test_an_unknown_cost_is_absent_not_zero() -> None:
     item = typed(to_item(msgspec.structs.replace(ENTRY, cost_micro_usd=None, usage=None), expires_at=5))
     assert not {"cost_micro_usd", "input_tokens", "output_tokens"} & item.keys()
+
+
+def test_every_class_of_tokens_is_stored_where_there_are_any_and_an_estimate_says_so() -> None:
+    usage = Usage(
+        input_tokens=10,
+        output_tokens=5,
+        cache_write_tokens=3,
+        cache_write_1h_tokens=2,
+        reasoning_tokens=4,
+        estimated=True,
+    )
+    item = typed(to_item(msgspec.structs.replace(ENTRY, usage=usage), expires_at=5))
+    assert {name: item[name]["N"] for name in ("cache_write_tokens", "cache_write_1h_tokens", "reasoning_tokens")} == {
+        "cache_write_tokens": "3",
+        "cache_write_1h_tokens": "2",
+        "reasoning_tokens": "4",
+    }
+    assert item["usage_estimated"] == {"BOOL": True}
+    assert "cache_read_tokens" not in item
+    assert not {"usage_estimated", "reasoning_tokens"} & typed(to_item(ENTRY, expires_at=5)).keys()
+
+
+def test_the_calls_of_a_request_that_took_several_survive_the_way_there_and_back() -> None:
+    known = Charge(
+        target="bedrock/one",
+        usage=Usage(input_tokens=4, output_tokens=2, reasoning_tokens=1, estimated=True),
+        cost_micro_usd=Decimal("0.5"),
+        price_version="2026-01",
+    )
+    unknown = Charge(target="openai/two", usage=Usage(input_tokens=6, output_tokens=3))
+    entry = msgspec.structs.replace(ENTRY, charges=(known, unknown), started_at=1_700_000_000.123)
+    item = typed(to_item(entry, expires_at=5))
+    assert "cost_micro_usd" not in item["charges"]["L"][1]["M"]
+    assert from_item(plain(item)) == entry
 
 
 def test_an_entry_survives_the_way_there_and_back() -> None:

@@ -92,6 +92,22 @@ def test_the_deadline_leaves_time_to_answer() -> None:
     assert 2 < seen(api_event("GET", "/"), seconds=3).deadline.remaining_s() <= 2.4
 
 
+@pytest.mark.parametrize(("size", "status"), [(10, 200), (11, 413)])
+def test_a_body_is_held_to_the_routes_limit(monkeypatch: pytest.MonkeyPatch, size: int, status: int) -> None:
+    monkeypatch.setenv("MAX_INPUT_BYTES", "10")
+    response = call(lambda _: ApiResponse(200, {}), api_event("POST", "/v1/echo", body="x" * size))
+    assert response["statusCode"] == status
+    assert status == 200 or json.loads(response["body"])["error"]["code"] == "request_too_large"
+
+
+def test_the_limit_counts_bytes_as_they_are_and_not_as_they_were_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_INPUT_BYTES", "10")
+    event = api_event("POST", "/v1/echo", body=base64.b64encode(b"x" * 10).decode()) | {"isBase64Encoded": True}
+    assert call(lambda _: ApiResponse(200, {}), event)["statusCode"] == 200
+    too_many = api_event("POST", "/v1/echo", body="é" * 6)
+    assert call(lambda _: ApiResponse(200, {}), too_many)["statusCode"] == 413
+
+
 def test_an_answer_is_json_with_the_request_id() -> None:
     response = call(lambda request: ApiResponse(201, {"id": "x"}, {"x-extra": "1"}))
     assert (response["statusCode"], json.loads(response["body"])) == (201, {"id": "x"})

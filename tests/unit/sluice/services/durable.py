@@ -15,13 +15,12 @@ from sluice.domain.inference import (
     Caller,
     ChatRequest,
     ChatResult,
-    EmbeddingRequest,
-    EmbeddingResult,
     FinishReason,
     Message,
     Operation,
     Usage,
 )
+from sluice.domain.ports import ModelProvider
 from sluice.domain.pricing import Price
 from sluice.domain.routing import Target
 from sluice.domain.workflows import CaughtError, ChainDefinition, ChainState, ChainStep, ExecutionView
@@ -38,6 +37,7 @@ from sluice.testing.jobs import FakeJobs, FakeQueue
 from sluice.testing.objects import FakeObjects
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import FakeRoutes, alias, target
+from sluice.testing.target_states import healthy
 from sluice.testing.workflows import FakeEngine, FakeExecutions
 
 CALLER = Caller(key_id="key_1", request_id="request-1")
@@ -67,7 +67,7 @@ class Clock(FakeClock):
         return Deadline.after(seconds, self)
 
 
-class Model:
+class Model(ModelProvider):
     """Answers with ``text`` or raises ``error``; ``before`` is called with each request."""
 
     def __init__(self) -> None:
@@ -84,15 +84,13 @@ class Model:
         usage = Usage(input_tokens=8, output_tokens=2)
         return ChatResult(text=self.text, finish_reason=FinishReason.STOP, usage=usage)
 
-    def embed(self, target: Target, request: EmbeddingRequest, *, timeout_s: float) -> EmbeddingResult:
-        raise NotImplementedError
-
 
 def inference(model: Model, ledger: FakeRequestLog, clock: Clock) -> Inference:
     return Inference(
         routes=routes(),
         providers={"bedrock": model},
         request_log=ledger,
+        watch=healthy(),
         policy=RetryPolicy(max_attempts=1),
         http_status=lambda _: 500,
         now=clock,

@@ -9,14 +9,18 @@ from sluice.domain import errors
 from sluice.domain.deadline import Deadline
 from sluice.domain.inference import Caller, ChatRequest, EmbeddingRequest, Message, Mode, Operation, Usage
 from sluice.domain.request_log import Outcome
+from sluice.domain.resilience import CircuitPolicy
 from sluice.runtime.http import status_of
 from sluice.services.infer import Inference, RetryPolicy
+from sluice.services.watch_targets import WatchTargets
 from sluice.testing.clock import FakeClock
 from sluice.testing.providers import FakeProvider, Raiser
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import FakeRoutes, alias, target
+from sluice.testing.target_states import FakeTargetStates
 
 CALLER = Caller(key_id="key_1", request_id="request-1")
+NOW = 1_700_000_000.0
 CHAT = ChatRequest(model="auto", messages=(Message("user", "hello"),))
 
 
@@ -39,10 +43,19 @@ class World:
         self.provider = FakeProvider(*failures, clock=self.clock, takes_s=takes_s)
         self.log = FakeRequestLog()
         self.routes = FakeRoutes(target("a/one"), target("b/two"), alias("auto", "a/one", "b/two"))
+        self.states = FakeTargetStates()
+        self.watch = WatchTargets(
+            self.states,
+            CircuitPolicy(failures=100),
+            cache_s=3.0,
+            now=lambda: NOW + self.clock.time,
+            clock=self.clock,
+        )
         self.inference = Inference(
             routes=self.routes,
             providers={"bedrock": self.provider},
             request_log=self.log,
+            watch=self.watch,
             policy=RetryPolicy(**{"max_attempts": 3, "attempt_timeout_s": 20.0, **policy}),
             http_status=status_of,
             now=lambda: 1_700_000_000.5,

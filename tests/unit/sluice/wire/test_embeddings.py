@@ -63,3 +63,11 @@ def test_base64_holds_little_endian_floats() -> None:
     encoded = answer.data[0].embedding
     assert isinstance(encoded, str)
     assert struct.unpack("<2f", base64.b64decode(encoded)) == (0.5, -0.25)
+
+
+def test_the_python_client_gets_numbers_as_its_strict_mode_takes_nothing_else() -> None:
+    request = parse(input="x", encoding_format="base64")
+    assert request.encoding({"x-stainless-lang": "python"}) == "float"
+    assert request.encoding({"x-stainless-lang": "js"}) == "base64"
+    assert request.encoding({}) == "base64"
+    assert parse(input="x").encoding({}) == "float"

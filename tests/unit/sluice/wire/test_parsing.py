@@ -19,7 +19,7 @@ from sluice.wire.parsing import parse
         b'{"model": "a\xff"}',
         b'{"model": "\\ud800"}',
         b'{"model": "auto", "messages": [{"role": "user", "content": "canary"}]} trailing canary',
-        b'{"model": "auto", "tools": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"model": "auto", "audio": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
     ids=[
         "empty",

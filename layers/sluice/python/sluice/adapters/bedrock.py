@@ -1,15 +1,16 @@
-"""Amazon Bedrock: Converse for chat, InvokeModel for embeddings of the Titan kind.
+"""Amazon Bedrock: Converse and ConverseStream for chat, InvokeModel for embeddings of the Titan kind.
 
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html
 https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-titan-embed-text.html
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from botocore.eventstream import ParserError
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -20,19 +21,15 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as Urllib3TimeoutError
 
+from sluice.adapters import bedrock_converse as converse
 from sluice.adapters.retry_after import retry_after_s
 from sluice.domain import errors
 from sluice.domain.deadline import Deadline
-from sluice.domain.inference import (
-    ChatRequest,
-    ChatResult,
-    EmbeddingRequest,
-    EmbeddingResult,
-    FinishReason,
-    Message,
-    Usage,
-)
+from sluice.domain.inference import ChatDelta, ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult, Usage
+from sluice.domain.ports import ModelProvider
 from sluice.domain.routing import Target
 from sluice.telemetry import tracing
 
@@ -44,14 +41,9 @@ if TYPE_CHECKING:
 # Titan embeds one text per call; so many are under way at once.
 CONCURRENT_EMBEDDINGS: Final = 8
 SHORTEST_READ_TIMEOUT_S: Final = 0.25
+# The few milliseconds since the attempt began must not cost half of its time.
+_SLACK_S: Final = 0.01
 
-# https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html#API_runtime_Converse_ResponseSyntax
-_FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
-    "max_tokens": FinishReason.LENGTH,
-    "model_context_window_exceeded": FinishReason.LENGTH,
-    "guardrail_intervened": FinishReason.CONTENT_FILTER,
-    "content_filtered": FinishReason.CONTENT_FILTER,
-}
 _KINDS: Final[Mapping[str, type[errors.ProviderError]]] = {
     "ThrottlingException": errors.ProviderThrottledError,
     "TooManyRequestsException": errors.ProviderThrottledError,
@@ -61,6 +53,7 @@ _KINDS: Final[Mapping[str, type[errors.ProviderError]]] = {
     "ModelTimeoutException": errors.ProviderTimeoutError,
     "InternalServerException": errors.ProviderUnavailableError,
     "ModelErrorException": errors.ProviderUnavailableError,
+    "ModelStreamErrorException": errors.ProviderUnavailableError,
     "AccessDeniedException": errors.ProviderAuthError,
     "ExpiredTokenException": errors.ProviderAuthError,
     "InvalidSignatureException": errors.ProviderAuthError,
@@ -80,13 +73,23 @@ _MESSAGES: Final[Mapping[type[errors.ProviderError], str]] = {
 }
 # Bedrock has no code of its own for it; these are the phrases of its model families.
 _TOO_LONG: Final = ("too long", "too many input tokens", "maximum context length", "context window", "input length")
-# Nor for a model that does not exist, or not in this region or on demand: a ValidationException like any other.
-_NO_SUCH_MODEL: Final = ("model identifier is invalid", "on-demand throughput")
+# Nor for a model that does not exist, or not in this region or on demand, nor for such a guardrail: all of these are
+# ValidationExceptions like any other.
+_NO_SUCH_MODEL: Final = ("model identifier is invalid", "on-demand throughput", "guardrail identifier")
 # What comes of an answer that is not of the agreed form, in botocore's hands or in ours.
-_UNINTELLIGIBLE: Final = (ResponseParserError, msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError)
+_UNINTELLIGIBLE: Final = (
+    ResponseParserError,
+    ParserError,
+    msgspec.MsgspecError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RecursionError,
+)
 
 
-class Bedrock:
+class Bedrock(ModelProvider):
     """A :class:`~sluice.domain.ports.ModelProvider`.
 
     ``client_for`` gives a client with at most the read timeout it is asked for (seconds) and no retries of its own.
@@ -100,10 +103,30 @@ class Bedrock:
 
     def chat(self, target: Target, request: ChatRequest, *, timeout_s: float) -> ChatResult:
         """Continue the conversation, within ``timeout_s`` seconds."""
+        arguments: Any = converse.arguments(target, request)
         try:
-            return _chat_result(self._client(timeout_s).converse(**_converse_arguments(target, request)))
+            return converse.result(self._client(timeout_s).converse(**arguments), request)
         except (ClientError, BotoCoreError) as exc:
             raise translate(exc, target) from exc
+        except _UNINTELLIGIBLE as exc:
+            raise _provider_error(errors.ProviderProtocolError, target) from exc
+
+    def stream(self, target: Target, request: ChatRequest, *, timeout_s: float) -> Generator[ChatDelta, None, None]:
+        """Continue the conversation piece by piece; ``timeout_s`` bounds each wait for the next event."""
+        arguments: Any = converse.arguments(target, request)
+        try:
+            answer = self._client(timeout_s).converse_stream(**arguments)
+            with closing(answer["stream"]) as events:
+                yield from converse.deltas(events, request)
+        except (ClientError, BotoCoreError) as exc:
+            raise translate(exc, target) from exc
+        except HTTPError as exc:
+            # Once the headers are there, botocore reads from urllib3 and lets its errors through.
+            timed_out = isinstance(exc, Urllib3TimeoutError)
+            kind = errors.ProviderTimeoutError if timed_out else errors.ProviderUnavailableError
+            raise _provider_error(kind, target) from exc
+        except converse.CutStreamError as exc:
+            raise _provider_error(errors.ProviderUnavailableError, target) from exc
         except _UNINTELLIGIBLE as exc:
             raise _provider_error(errors.ProviderProtocolError, target) from exc
 
@@ -145,9 +168,9 @@ class Bedrock:
 
 
 def rung(timeout_s: float, *, longest_s: float) -> float:
-    """The longest of ``longest_s``, its half, its quarter … that is not longer than ``timeout_s``."""
+    """The longest of ``longest_s``, its half, its quarter … that is hardly longer than ``timeout_s``, or not at all."""
     step = longest_s
-    while step > max(timeout_s, SHORTEST_READ_TIMEOUT_S):
+    while step > max(timeout_s + _SLACK_S, SHORTEST_READ_TIMEOUT_S):
         step /= 2
     return step
 
@@ -168,55 +191,13 @@ def _side_by_side(function: Callable[[str], _TitanAnswer], inputs: tuple[str, ..
         pool.shutdown(cancel_futures=True)
 
 
-def _converse_arguments(target: Target, request: ChatRequest) -> Any:
-    arguments: dict[str, Any] = {"modelId": target.model, "messages": _turns(request.messages)}
-    if system := [{"text": message.content} for message in request.messages if message.role == "system"]:
-        arguments["system"] = system
-    inference = {
-        "maxTokens": request.max_tokens or target.max_output_tokens,
-        "temperature": request.temperature,
-        "topP": request.top_p,
-        "stopSequences": list(request.stop) or None,
-    }
-    if given := {name: value for name, value in inference.items() if value is not None}:
-        arguments["inferenceConfig"] = given
-    return arguments
-
-
-def _turns(messages: Iterable[Message]) -> list[dict[str, Any]]:
-    """Converse wants user and assistant to take turns, so what one says twice in a row becomes one turn."""
-    spoken = (message for message in messages if message.role != "system")
-    return [
-        {"role": role, "content": [{"text": message.content} for message in group]}
-        for role, group in groupby(spoken, key=lambda message: message.role)
-    ]
-
-
-def _chat_result(answer: Any) -> ChatResult:
-    content = answer["output"]["message"]["content"]
-    return ChatResult(
-        text="".join(block["text"] for block in content if "text" in block),
-        finish_reason=_FINISH_REASONS.get(answer["stopReason"], FinishReason.STOP),
-        usage=_usage(answer["usage"]),
-    )
-
-
-def _usage(usage: Mapping[str, Any]) -> Usage:
-    read, written = int(usage.get("cacheReadInputTokens") or 0), int(usage.get("cacheWriteInputTokens") or 0)
-    return Usage(
-        # Bedrock counts cached tokens apart from inputTokens; the domain's input is all of them.
-        input_tokens=int(usage["inputTokens"]) + read + written,
-        output_tokens=int(usage["outputTokens"]),
-        cache_read_tokens=read,
-        cache_write_tokens=written,
-    )
-
-
 def translate(error: ClientError | BotoCoreError, target: Target) -> errors.ProviderError:
     """The domain's error for what botocore raised. The provider's own words are not passed on: they may quote."""
     if not isinstance(error, ClientError):
         return _provider_error(_kind_without_answer(error), target)
     code = str(error.response.get("Error", {}).get("Code", ""))
+    # In mid-stream the same exceptions have names that start in lower case.
+    code = code[:1].upper() + code[1:]
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
     kind = _KINDS.get(code) or (errors.ProviderUnavailableError if status >= 500 else errors.ProviderRejectedError)
     unknown_model = code == "ResourceNotFoundException"

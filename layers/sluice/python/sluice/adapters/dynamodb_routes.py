@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from sluice.adapters.dynamodb import Table, to_struct
+from sluice.domain.classification import IntentSet
 from sluice.domain.errors import ConfigurationError, SluiceError
 from sluice.domain.routing import Alias, RouteTable, Target
 from sluice.telemetry import logs
@@ -51,21 +52,29 @@ class DynamoDBRoutes:
 def _parse(items: list[dict[str, Any]]) -> RouteTable:
     targets: dict[str, Target] = {}
     aliases: dict[str, Alias] = {}
+    intent_sets: dict[str, IntentSet] = {}
     for item in items:
         kind, _, name = str(item.get("sk", "")).partition("#")
         if kind == "TARGET":
             targets[name] = _complete(to_struct(item, Target))
         elif kind == "ALIAS":
             aliases[name] = to_struct(item, Alias)
+        elif kind == "INTENTS":
+            intent_sets[name] = to_struct(item, IntentSet)
         else:
-            raise ConfigurationError(f"The item {PARTITION} / {item.get('sk')} is neither an alias nor a target.")
+            raise ConfigurationError(f"The item {PARTITION} / {item.get('sk')} is of no kind that routes have.")
     _check_references(targets, aliases)
-    return RouteTable(targets=targets, aliases=aliases)
+    return RouteTable(targets=targets, aliases=aliases, intent_sets=intent_sets)
 
 
 def _complete(target: Target) -> Target:
     if target.provider == "openai_compatible" and not target.base_url:
         raise ConfigurationError(f"The item {PARTITION} / TARGET#{target.name} is malformed: base_url is missing.")
+    if target.guardrail and target.provider != "bedrock":
+        # One that is silently not applied would be worse than none.
+        raise ConfigurationError(
+            f"The item {PARTITION} / TARGET#{target.name} is malformed: only Bedrock has guardrails."
+        )
     return target
 
 

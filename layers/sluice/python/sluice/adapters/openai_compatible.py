@@ -5,7 +5,8 @@ The ``openai`` package would cost 0.4 s of cold start and hide the connection's 
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -13,9 +14,11 @@ import urllib3
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as Urllib3TimeoutError
 
+from sluice.adapters import openai_chat
 from sluice.adapters.retry_after import retry_after_s
 from sluice.domain import errors
-from sluice.domain.inference import ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult, FinishReason, Usage
+from sluice.domain.inference import ChatDelta, ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult
+from sluice.domain.ports import ModelProvider
 from sluice.domain.routing import Target
 from sluice.telemetry import tracing
 
@@ -28,7 +31,24 @@ CHUNK_BYTES: Final = 64 * 1024
 _HARMLESS: Final = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 _TOO_LONG: Final = ("maximum context length", "context length", "context window", "too long")
 _FILTERED: Final = frozenset({"content_filter", "content_policy_violation"})
-_FINISH_REASONS: Final = {"length": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
+# What an error event calls what a response says by its status; whatever else it says is a failure of the provider.
+_STREAM_STATUS: Final[Mapping[str, int]] = {
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "permission_error": 403,
+    "insufficient_quota": 429,
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "requests": 429,
+    "tokens": 429,
+    "overloaded_error": 503,
+    "service_unavailable": 503,
+    "timeout": 504,
+    "context_length_exceeded": 400,
+    "content_filter": 400,
+    "content_policy_violation": 400,
+    "invalid_request_error": 400,
+}
 
 _KINDS: Final[Mapping[int, type[errors.ProviderError]]] = {
     401: errors.ProviderAuthError,
@@ -55,31 +75,6 @@ class SecretFields(Protocol):
         ...
 
 
-class _ChatMessage(msgspec.Struct, frozen=True):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(msgspec.Struct, frozen=True):
-    message: _ChatMessage
-    finish_reason: str | None = None
-
-
-class _TokenDetails(msgspec.Struct, frozen=True):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: int
-    completion_tokens: int = 0
-    prompt_tokens_details: _TokenDetails | None = None
-
-
-class _ChatAnswer(msgspec.Struct, frozen=True):
-    choices: list[_Choice]
-    usage: _Usage
-
-
 class _Vector(msgspec.Struct, frozen=True):
     index: int
     embedding: tuple[float, ...]
@@ -87,7 +82,7 @@ class _Vector(msgspec.Struct, frozen=True):
 
 class _EmbeddingAnswer(msgspec.Struct, frozen=True):
     data: list[_Vector]
-    usage: _Usage
+    usage: openai_chat.TokenUsage
 
 
 class _Error(msgspec.Struct, frozen=True):
@@ -101,7 +96,7 @@ class _ErrorAnswer(msgspec.Struct, frozen=True):
     error: _Error
 
 
-class OpenAICompatible:
+class OpenAICompatible(ModelProvider):
     """A :class:`~sluice.domain.ports.ModelProvider`; one pool keeps connections to every provider alive."""
 
     def __init__(self, secret: SecretFields, clock: Callable[[], float] = time.monotonic) -> None:
@@ -111,24 +106,31 @@ class OpenAICompatible:
 
     def chat(self, target: Target, request: ChatRequest, *, timeout_s: float) -> ChatResult:
         """Continue the conversation, within ``timeout_s`` seconds."""
-        body = {
-            "model": target.model,
-            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-            "max_tokens": request.max_tokens or target.max_output_tokens,
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "stop": list(request.stop) or None,
-            "seed": request.seed,
-        }
-        answer = self._call(target, "/chat/completions", body, _ChatAnswer, timeout_s)
-        if not answer.choices:
-            raise _protocol_error(target)
-        choice = answer.choices[0]
-        return ChatResult(
-            text=choice.message.content or choice.message.refusal or "",
-            finish_reason=_FINISH_REASONS.get(choice.finish_reason or "", FinishReason.STOP),
-            usage=_usage(answer.usage),
-        )
+        body = openai_chat.body(target, request, stream=False)
+        answer = self._call(target, "/chat/completions", body, openai_chat.ChatAnswer, timeout_s)
+        try:
+            result: ChatResult = answer.to_domain(request)
+        except ValueError as exc:
+            raise _protocol_error(target) from exc
+        return result
+
+    def stream(self, target: Target, request: ChatRequest, *, timeout_s: float) -> Generator[ChatDelta, None, None]:
+        """Continue the conversation piece by piece; ``timeout_s`` bounds each wait for more."""
+        content, headers = self._request(target, openai_chat.body(target, request, stream=True))
+        with _translated(target):
+            response = self._open(target, "/chat/completions", content, headers, timeout_s)
+            try:
+                if response.status != 200:
+                    raise self._refusal(target, response, self._clock() + timeout_s)
+                yield from openai_chat.deltas(_bounded(_pieces(response), target))
+            except openai_chat.StreamFailure as exc:
+                raise translate_event(exc.body, target) from exc
+            except openai_chat.CutStreamError as exc:
+                raise _unavailable(target) from exc
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+                raise _protocol_error(target) from exc
+            finally:
+                response.close()
 
     def embed(self, target: Target, request: EmbeddingRequest, *, timeout_s: float) -> EmbeddingResult:
         """Embed every input, within ``timeout_s`` seconds."""
@@ -137,27 +139,36 @@ class OpenAICompatible:
             "input": list(request.inputs),
             "encoding_format": "float",
             "dimensions": request.dimensions,
+            "user": request.user,
         }
         answer = self._call(target, "/embeddings", body, _EmbeddingAnswer, timeout_s)
         vectors = sorted(answer.data, key=lambda vector: vector.index)
         if [vector.index for vector in vectors] != list(range(len(request.inputs))):
             raise _protocol_error(target)
-        return EmbeddingResult(vectors=tuple(vector.embedding for vector in vectors), usage=_usage(answer.usage))
+        return EmbeddingResult(vectors=tuple(vector.embedding for vector in vectors), usage=answer.usage.to_domain())
 
     def _call(self, target: Target, path: str, body: Mapping[str, Any], kind: type[Any], timeout_s: float) -> Any:
-        content = msgspec.json.encode({name: value for name, value in body.items() if value is not None})
-        headers = {"content-type": "application/json", "accept": "application/json", **self._credentials(target)}
-        with tracing.subsegment(target.name, provider=target.provider) as span:
-            status, answer_headers, answer = self._post(target, path, content, headers, timeout_s)
-            span.status(status)
-        if status != 200:
-            if status in (401, 403):
-                self._secret.forget()
-            raise translate(status, answer_headers, answer, target)
+        content, headers = self._request(target, body)
+        until = self._clock() + timeout_s
+        with _translated(target):
+            response = self._open(target, path, content, headers, timeout_s)
+            if response.status != 200:
+                raise self._refusal(target, response, until)
+            answer = self._read(response, target, until)
         try:
             return msgspec.json.decode(answer, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
             raise _protocol_error(target) from exc
+
+    def _request(self, target: Target, body: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
+        content = msgspec.json.encode({name: value for name, value in body.items() if value is not None})
+        accept = "text/event-stream" if body.get("stream") else "application/json"
+        return content, {"content-type": "application/json", "accept": accept, **self._credentials(target)}
+
+    def _refusal(self, target: Target, response: urllib3.BaseHTTPResponse, until: float) -> errors.ProviderError:
+        if response.status in (401, 403):
+            self._secret.forget()
+        return translate(response.status, response.headers, self._read(response, target, until), target)
 
     def _credentials(self, target: Target) -> dict[str, str]:
         if target.secret_field is None:
@@ -171,11 +182,11 @@ class OpenAICompatible:
                 "Sluice's key for this model provider cannot be read at the moment.", target=target.name
             ) from exc
 
-    def _post(
+    def _open(
         self, target: Target, path: str, content: bytes, headers: Mapping[str, str], timeout_s: float
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        until = self._clock() + timeout_s
-        try:
+    ) -> urllib3.BaseHTTPResponse:
+        """The response once its headers are there."""
+        with tracing.subsegment(target.name, provider=target.provider) as span:
             response = self._pool.request(
                 "POST",
                 (target.base_url or "").rstrip("/") + path,
@@ -186,26 +197,14 @@ class OpenAICompatible:
                 # A redirect would send the key to somewhere else.
                 redirect=False,
             )
-            return response.status, response.headers, self._read(response, target, until)
-        except HTTPError as exc:
-            # urllib3 files a refused connection under timeouts.
-            if isinstance(exc, Urllib3TimeoutError) and not isinstance(exc, NewConnectionError):
-                raise _timeout(target) from exc
-            raise errors.ProviderUnavailableError(
-                "The model provider is not available at the moment.", target=target.name
-            ) from exc
+            span.status(response.status)
+        return response
 
     def _read(self, response: urllib3.BaseHTTPResponse, target: Target, until: float) -> bytes:
         """The whole body. urllib3's timeout is per read, so a body that drips could go on for ever."""
         chunks: list[bytes] = []
-        size = 0
-        # read1 returns whatever one read gives; every other way waits for a chunk to be full.
-        while chunk := response.read1(CHUNK_BYTES):
+        for chunk in _bounded(_pieces(response), target):
             chunks.append(chunk)
-            size += len(chunk)
-            if size > LARGEST_ANSWER_BYTES:
-                response.close()
-                raise _protocol_error(target)
             if self._clock() > until:
                 response.close()
                 raise _timeout(target)
@@ -213,13 +212,31 @@ class OpenAICompatible:
         return b"".join(chunks)
 
 
-def _usage(usage: _Usage) -> Usage:
-    details = usage.prompt_tokens_details
-    return Usage(
-        input_tokens=usage.prompt_tokens,
-        output_tokens=usage.completion_tokens,
-        cache_read_tokens=(details.cached_tokens or 0) if details else 0,
-    )
+def _pieces(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """The body as it arrives: read1 returns whatever one read gives, every other way waits for a chunk to be full."""
+    while chunk := response.read1(CHUNK_BYTES):
+        yield chunk
+
+
+def _bounded(chunks: Iterator[bytes], target: Target) -> Iterator[bytes]:
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > LARGEST_ANSWER_BYTES:
+            raise _protocol_error(target)
+        yield chunk
+
+
+@contextmanager
+def _translated(target: Target) -> Iterator[None]:
+    """The domain's error for what urllib3 raises."""
+    try:
+        yield
+    except HTTPError as exc:
+        # urllib3 files a refused connection under timeouts.
+        if isinstance(exc, Urllib3TimeoutError) and not isinstance(exc, NewConnectionError):
+            raise _timeout(target) from exc
+        raise _unavailable(target) from exc
 
 
 def translate(status: int, headers: Mapping[str, str], answer: bytes, target: Target) -> errors.ProviderError:
@@ -242,6 +259,15 @@ def translate(status: int, headers: Mapping[str, str], answer: bytes, target: Ta
         code="provider_model_not_found" if status == 404 else None,
         retry_after_s=retry_after_s(headers),
     )
+
+
+def translate_event(event: bytes, target: Target) -> errors.ProviderError:
+    """The domain's error for an error event, which has no status but what its names say."""
+    error = _parse_error(event)
+    if isinstance(error.code, int) and 400 <= error.code < 600:
+        return translate(error.code, {}, event, target)
+    status = next((_STREAM_STATUS[str(name)] for name in (error.code, error.type) if name in _STREAM_STATUS), 502)
+    return translate(status, {}, event, target)
 
 
 def _rejection(status: int, code: str, error: _Error, target: Target) -> errors.ProviderError:
@@ -268,6 +294,10 @@ def _parse_error(answer: bytes) -> _Error:
 
 def _protocol_error(target: Target) -> errors.ProviderProtocolError:
     return errors.ProviderProtocolError("The model provider's answer could not be understood.", target=target.name)
+
+
+def _unavailable(target: Target) -> errors.ProviderUnavailableError:
+    return errors.ProviderUnavailableError("The model provider is not available at the moment.", target=target.name)
 
 
 def _timeout(target: Target) -> errors.ProviderTimeoutError:

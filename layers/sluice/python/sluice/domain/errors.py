@@ -7,16 +7,20 @@
     │   ├── InvalidRequestError        a field is missing, malformed or unsupported (names the field)
     │   ├── AuthenticationError        no key, an unknown key, an expired or revoked key
     │   ├── PermissionDeniedError      a valid key that may not do this
+    │   ├── RequestTooLargeError       the body has more bytes than the deployment takes
     │   ├── NotFoundError              no such model, job or execution (of this caller)
     │   └── ConflictError              the thing exists in a state that forbids the change
     ├── ProviderError                  a model provider did not answer as asked
     │   ├── ProviderThrottledError     its rate limit; may carry Retry-After
     │   ├── ProviderOverloadedError    it says it is overloaded or not ready
     │   ├── ProviderTimeoutError       no answer within the attempt's time
+    │   ├── AllTargetsUnavailableError every target that could answer has an open circuit
     │   ├── ProviderUnavailableError   connection refused, cut, or a 5xx
     │   ├── ProviderProtocolError      an answer that cannot be understood
+    │   ├── InvalidModelOutputError    an answer that is not of the form asked for, even after one repair
     │   ├── ProviderAuthError          our credentials or permissions were refused
     │   └── ProviderRejectedError      it refuses this request; repeating it is useless
+    │       ├── UnsupportedByTargetError  this target cannot do what a field asks for; another may
     │       ├── ContextTooLongError    the prompt does not fit the model
     │       └── ContentFilteredError   a safety system refused the content
     ├── StateError                     a service that holds Sluice's own state failed
@@ -26,7 +30,11 @@
 Mapping to HTTP happens once, in :mod:`sluice.runtime.http`; translation from a service's own errors once per adapter.
 """
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from sluice.domain.inference import Usage
+    from sluice.domain.routing import Report
 
 
 class SluiceError(Exception):
@@ -34,7 +42,8 @@ class SluiceError(Exception):
 
     ``message`` is shown to the caller: it says what is wrong and what to do, and never holds a prompt, a key or an
     address.
-    ``retryable`` says whether repeating the same work later can succeed.
+    ``retryable`` says whether repeating the same work later can succeed. ``report`` says how far a request for
+    inference had come.
     """
 
     retryable: ClassVar[bool] = False
@@ -45,6 +54,7 @@ class SluiceError(Exception):
         self.message = message
         self.code = code or self.default_code
         self.param = param
+        self.report: Report | None = None
 
 
 class CallerError(SluiceError):
@@ -67,6 +77,12 @@ class PermissionDeniedError(CallerError):
     default_code = "permission_denied"
 
 
+class RequestTooLargeError(CallerError):
+    """The body has more bytes than this deployment takes."""
+
+    default_code = "request_too_large"
+
+
 class NotFoundError(CallerError):
     """The named thing does not exist, or belongs to another key (the two are never told apart)."""
 
@@ -80,7 +96,10 @@ class ConflictError(CallerError):
 
 
 class ProviderError(SluiceError):
-    """A model provider did not answer as asked. ``target`` is the route target's name."""
+    """A model provider did not answer as asked. ``target`` is the route target's name.
+
+    ``calls`` holds the tokens of every call that the provider bills although nothing came of the whole.
+    """
 
     retryable = True
     default_code = "provider_error"
@@ -97,6 +116,7 @@ class ProviderError(SluiceError):
         super().__init__(message, code=code, param=param)
         self.target = target
         self.retry_after_s = retry_after_s
+        self.calls: tuple[Usage, ...] = ()
 
 
 class ProviderThrottledError(ProviderError):
@@ -117,6 +137,12 @@ class ProviderTimeoutError(ProviderError):
     default_code = "provider_timeout"
 
 
+class AllTargetsUnavailableError(ProviderError):
+    """Nobody was asked: the circuit of every target is open. ``retry_after_s``: until the first may be asked again."""
+
+    default_code = "all_targets_unavailable"
+
+
 class ProviderUnavailableError(ProviderError):
     """The connection was refused or cut, or the provider answered with a server error."""
 
@@ -127,6 +153,13 @@ class ProviderProtocolError(ProviderError):
     """The provider answered with something that its protocol does not allow."""
 
     default_code = "provider_bad_answer"
+
+
+class InvalidModelOutputError(ProviderError):
+    """The model answered, and was asked to repair its answer, and still did not keep to the form that was asked for."""
+
+    retryable = False
+    default_code = "invalid_model_output"
 
 
 class ProviderAuthError(ProviderError):
@@ -141,6 +174,12 @@ class ProviderRejectedError(ProviderError):
 
     retryable = False
     default_code = "provider_rejected"
+
+
+class UnsupportedByTargetError(ProviderRejectedError):
+    """This target cannot do what ``param`` asks for. Nothing was sent; another target may be able to."""
+
+    default_code = "unsupported_parameter"
 
 
 class ContextTooLongError(ProviderRejectedError):

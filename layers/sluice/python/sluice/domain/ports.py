@@ -1,27 +1,54 @@
 """What the use cases need of the outside world. Adapters implement these; tests use the fakes in ``sluice.testing``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol
 
+from sluice.domain.errors import ProviderAuthError
 from sluice.domain.events import Change, EventV1
-from sluice.domain.inference import ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult
+from sluice.domain.inference import ChatDelta, ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult
 from sluice.domain.jobs import AsyncJob, Claim, JobPointer
 from sluice.domain.keys import ApiKey
 from sluice.domain.request_log import RequestLogEntry
+from sluice.domain.resilience import Circuit, Health, TargetState
 from sluice.domain.routing import RouteTable, Target
+from sluice.domain.scoring import ScoreRequest, ScoreResult
 from sluice.domain.workflows import EngineStatus, Execution, StepRecord
 
 
 class ModelProvider(Protocol):
-    """A model provider. Both calls raise only :class:`~sluice.domain.errors.ProviderError` and its kinds."""
+    """A model provider. Every call raises only :class:`~sluice.domain.errors.ProviderError` and its kinds.
+
+    Hardly any provider does everything: an adapter that inherits from this refuses what it does not define.
+    """
 
     def chat(self, target: Target, request: ChatRequest, *, timeout_s: float) -> ChatResult:
         """Continue the conversation, within ``timeout_s`` seconds."""
-        ...
+        raise _not_offered(target)
+
+    def stream(self, target: Target, request: ChatRequest, *, timeout_s: float) -> Generator[ChatDelta, None, None]:
+        """Continue the conversation piece by piece, waiting ``timeout_s`` seconds at most for any of them.
+
+        Who iterates keeps the deadline of the whole. Nothing is sent before the first piece is asked for. A stream
+        that ends without a :class:`~sluice.domain.inference.StreamEnd` does not exist: it raises instead, before the
+        first piece or after any. Closing the generator closes the connection.
+        """
+        raise _not_offered(target)
 
     def embed(self, target: Target, request: EmbeddingRequest, *, timeout_s: float) -> EmbeddingResult:
         """Embed every input, within ``timeout_s`` seconds."""
-        ...
+        raise _not_offered(target)
+
+    def score(self, target: Target, request: ScoreRequest, *, timeout_s: float) -> ScoreResult:
+        """Score every row, within ``timeout_s`` seconds for all of them."""
+        raise _not_offered(target)
+
+
+def _not_offered(target: Target) -> ProviderAuthError:
+    return ProviderAuthError(
+        f"The provider of '{target.name}' cannot do this: its route is wrong.",
+        target=target.name,
+        code="provider_operation_unsupported",
+    )
 
 
 class RouteSource(Protocol):
@@ -37,6 +64,25 @@ class RequestLog(Protocol):
 
     def append(self, entry: RequestLogEntry) -> None:
         """Record the entry; the same ``request_id`` and ``started_at`` replace an earlier one."""
+        ...
+
+
+class TargetStates(Protocol):
+    """What all containers know together of the targets' health. Every change is one compare-and-swap."""
+
+    def read(self, names: Sequence[str]) -> Mapping[str, TargetState]:
+        """What is stored of these targets; one that nothing is stored of is left out. May be a moment old."""
+        ...
+
+    def swap_circuit(self, name: str, circuit: Circuit, *, version: str | None) -> tuple[bool, TargetState]:
+        """Store ``circuit`` if what is stored is still ``version`` (``None``: nothing).
+
+        Whether it was, and what is stored now; of the state only the circuit and its version are meant.
+        """
+        ...
+
+    def swap_health(self, name: str, health: Health, *, version: str | None) -> tuple[bool, TargetState]:
+        """As :meth:`swap_circuit`, for the health."""
         ...
 
 

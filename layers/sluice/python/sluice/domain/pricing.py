@@ -1,38 +1,157 @@
 """Prices and costs, exact: decimals in, decimals out, never a float.
 
 A price is quoted in US dollars per million tokens, which is the same number as micro-dollars per token.
+
+What is billed
+--------------
+========================  ============================================================  =========================
+class                     tokens                                                        rate when it has none
+========================  ============================================================  =========================
+plain input               input, less those read from and written to the cache
+cache read                ``cache_read_tokens``                                         input
+cache write               ``cache_write_tokens``, less those kept for an hour           input
+cache write, one hour     ``cache_write_1h_tokens``                                     cache write, else input
+plain output              output, less those spent on reasoning
+reasoning                 ``reasoning_tokens``                                          output
+========================  ============================================================  =========================
+
+Every count that is part of another one is held to it, so that no token is billed twice whatever a provider reports.
+
+What is not known
+-----------------
+No price, a rate that is negative or not a number (how some price lists say "it varies"), or batch work at a target
+without batch rates: the cost is ``None``. Unknown is never zero. A rate that no token of the request needs does not
+matter.
 """
 
-from decimal import Decimal
+from collections.abc import Iterable, Sequence
+from decimal import Context, Decimal, localcontext
 
 import msgspec
 
 from sluice.domain.inference import Usage
 
+# Rates have a handful of digits and so have counts: far more than either needs, so nothing is ever rounded.
+_EXACT = Context(prec=60)
 
-class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """The price of one target. ``version`` says which price list a stored cost was computed with.
 
-    Cache rates that are not given are billed as ordinary input, as providers without a cache price do.
-    """
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """What a million tokens of each class cost, in US dollars."""
 
-    version: str
     input_per_mtok: Decimal
     output_per_mtok: Decimal = Decimal(0)
     cache_read_per_mtok: Decimal | None = None
     cache_write_per_mtok: Decimal | None = None
+    cache_write_1h_per_mtok: Decimal | None = None
+    reasoning_per_mtok: Decimal | None = None
 
 
-def cost_micro_usd(usage: Usage, price: Price | None) -> Decimal | None:
-    """The exact cost in micro-dollars, or ``None`` when the price is unknown (unknown is never zero)."""
-    if price is None:
-        return None
-    plain_input = max(usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens, 0)
-    read_rate = price.input_per_mtok if price.cache_read_per_mtok is None else price.cache_read_per_mtok
-    write_rate = price.input_per_mtok if price.cache_write_per_mtok is None else price.cache_write_per_mtok
-    return (
-        plain_input * price.input_per_mtok
-        + usage.cache_read_tokens * read_rate
-        + usage.cache_write_tokens * write_rate
-        + usage.output_tokens * price.output_per_mtok
+class Tier(Rates, frozen=True, kw_only=True):
+    """The rates of a whole request whose prompt has more than ``above_input_tokens`` tokens."""
+
+    above_input_tokens: int
+
+
+class Price(Rates, frozen=True, kw_only=True):
+    """The price of one target. ``version`` says which price list a stored cost was computed with.
+
+    ``tiers`` replace the rates for long prompts; ``batch`` holds the rates of the provider's own batch service, which
+    knows no tiers. ``per_request_usd`` is charged once a call, on top of the tokens.
+    """
+
+    version: str
+    tiers: tuple[Tier, ...] = ()
+    batch: Rates | None = None
+    per_request_usd: Decimal = Decimal(0)
+
+
+class Charge(msgspec.Struct, frozen=True, kw_only=True):
+    """One call that a provider bills: its tokens, and what they cost by which price list (``None``: unknown)."""
+
+    target: str
+    usage: Usage
+    cost_micro_usd: Decimal | None = None
+    price_version: str | None = None
+
+
+def charge(target: str, usage: Usage, price: Price | None, *, batch: bool = False) -> Charge:
+    """What one call of ``target`` costs. The version is told even where the list knows no fixed price."""
+    return Charge(
+        target=target,
+        usage=usage,
+        cost_micro_usd=cost_micro_usd(usage, price, batch=batch),
+        price_version=price.version if price else None,
     )
+
+
+def cost_micro_usd(usage: Usage, price: Price | None, *, batch: bool = False) -> Decimal | None:
+    """The exact cost in micro-dollars, or ``None`` when it is unknown."""
+    rates = _rates(usage, price, batch=batch)
+    if price is None or rates is None:
+        return None
+    billed = [(tokens, rate) for tokens, rate in _classes(usage, rates) if tokens]
+    if not all(map(_is_fixed, (price.per_request_usd, *(rate for _, rate in billed)))):
+        return None
+    with localcontext(_EXACT):
+        return sum((tokens * rate for tokens, rate in billed), price.per_request_usd * 1_000_000)
+
+
+def _rates(usage: Usage, price: Price | None, *, batch: bool) -> Rates | None:
+    if price is None or batch:
+        return price.batch if price else None
+    reached = [tier for tier in price.tiers if usage.input_tokens > tier.above_input_tokens]
+    return max(reached, key=lambda tier: tier.above_input_tokens, default=price)
+
+
+def _classes(usage: Usage, rates: Rates) -> Iterable[tuple[int, Decimal]]:
+    read = min(usage.cache_read_tokens, usage.input_tokens)
+    written = min(usage.cache_write_tokens, usage.input_tokens - read)
+    for_an_hour = min(usage.cache_write_1h_tokens, written)
+    reasoning = min(usage.reasoning_tokens, usage.output_tokens)
+    write_rate = _either(rates.cache_write_per_mtok, rates.input_per_mtok)
+    return (
+        (usage.input_tokens - read - written, rates.input_per_mtok),
+        (read, _either(rates.cache_read_per_mtok, rates.input_per_mtok)),
+        (written - for_an_hour, write_rate),
+        (for_an_hour, _either(rates.cache_write_1h_per_mtok, write_rate)),
+        (usage.output_tokens - reasoning, rates.output_per_mtok),
+        (reasoning, _either(rates.reasoning_per_mtok, rates.output_per_mtok)),
+    )
+
+
+def _either(rate: Decimal | None, instead: Decimal) -> Decimal:
+    return instead if rate is None else rate
+
+
+def _is_fixed(rate: Decimal) -> bool:
+    return rate.is_finite() and rate >= 0
+
+
+def total_usage(charges: Sequence[Charge]) -> Usage | None:
+    """The tokens of all calls together; estimated when those of any are. ``None`` when there was no call."""
+    if not charges:
+        return None
+    usages = [one.usage for one in charges]
+    return Usage(
+        input_tokens=sum(usage.input_tokens for usage in usages),
+        output_tokens=sum(usage.output_tokens for usage in usages),
+        cache_read_tokens=sum(usage.cache_read_tokens for usage in usages),
+        cache_write_tokens=sum(usage.cache_write_tokens for usage in usages),
+        cache_write_1h_tokens=sum(usage.cache_write_1h_tokens for usage in usages),
+        reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
+        estimated=any(usage.estimated for usage in usages),
+    )
+
+
+def total_cost(charges: Sequence[Charge]) -> Decimal | None:
+    """What all calls cost together. One that is unknown makes the whole unknown, and so does none at all."""
+    costs = [one.cost_micro_usd for one in charges]
+    if not costs:
+        return None
+    with localcontext(_EXACT):
+        return None if None in costs else sum((cost for cost in costs if cost is not None), Decimal(0))
+
+
+def price_versions(charges: Sequence[Charge]) -> str | None:
+    """The price lists used, in order of use; joined by a comma in the rare case of several."""
+    return ",".join(dict.fromkeys(one.price_version for one in charges if one.price_version)) or None

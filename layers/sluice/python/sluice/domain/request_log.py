@@ -6,6 +6,7 @@ from enum import StrEnum
 import msgspec
 
 from sluice.domain.inference import Mode, Operation, Usage
+from sluice.domain.pricing import Charge
 
 
 class Outcome(StrEnum):
@@ -21,6 +22,10 @@ class RequestLogEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     ``request_id`` with ``started_at`` identifies the entry: writing it again for the same unit of work replaces it.
     ``model`` is what the caller asked for; ``target`` what answered (absent when nothing did).
+
+    ``usage``, ``cost_micro_usd`` and ``price_version`` are of all calls that were billed. Where that was more than one
+    (an answer that was repaired, a request that was hedged) ``charges`` has each, so that every cost can be reckoned
+    again from its tokens. A request that failed can still have been billed.
     """
 
     request_id: str
@@ -37,5 +42,6 @@ class RequestLogEntry(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     cost_micro_usd: Decimal | None = None
     price_version: str | None = None
+    charges: tuple[Charge, ...] = ()
     attempts: int = 0
     fallbacks: int = 0

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import msgspec
 
 from sluice.domain.deadline import Deadline
-from sluice.domain.errors import InvalidRequestError, SluiceError
+from sluice.domain.errors import InvalidRequestError, RequestTooLargeError, SluiceError
 from sluice.domain.ids import new_id
 from sluice.domain.inference import Caller
 from sluice.runtime import http
@@ -49,7 +49,10 @@ class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApiResponse(msgspec.Struct, frozen=True):
-    """One HTTP response. ``body`` is encoded as JSON, unless it is ``bytes`` that hold JSON already."""
+    """One HTTP response. ``body`` is encoded as JSON, unless it is ``bytes``: UTF-8 text, sent as it is.
+
+    ``headers`` name its content type where that is not JSON.
+    """
 
     status: int
     body: object
@@ -83,7 +86,9 @@ def _respond(handler: Handler, event: dict[str, Any], invocation: Invocation, re
         authorizer = event.get("requestContext", {}).get("authorizer") or {}
         invocation.begin(request_id=request_id, key_id=authorizer.get("key_id"))
         logs.canonical(method=event.get("httpMethod"), route=event.get("resource"))
-        return handler(_parse(event, invocation.deadline, request_id, authorizer))
+        request = _parse(event, invocation.deadline, request_id, authorizer)
+        _check_size(request.body, invocation.max_input_bytes)
+        return handler(request)
     except SluiceError as error:
         logs.canonical(**logs.describe(error))
         return ApiResponse(http.status_of(error), http.error_body(error), http.error_headers(error))
@@ -113,6 +118,11 @@ def _parse(event: dict[str, Any], deadline: Deadline, request_id: str, authorize
         if key_id
         else None,
     )
+
+
+def _check_size(body: bytes, most: int | None) -> None:
+    if most is not None and len(body) > most:
+        raise RequestTooLargeError(f"The body may have at most {most} bytes on this route; it has {len(body)}.")
 
 
 def _headers(event: dict[str, Any]) -> dict[str, str]:

@@ -1,15 +1,20 @@
 """The composition root: which adapter stands behind which port. Everything else sees ports only."""
 
 from functools import cache
+from typing import Final
 
 from sluice.adapters.bedrock import Bedrock
 from sluice.adapters.dynamodb import Table
+from sluice.adapters.dynamodb_circuits import DynamoDBTargetStates
 from sluice.adapters.dynamodb_keys import DynamoDBKeys
 from sluice.adapters.dynamodb_request_log import DynamoDBRequestLog
 from sluice.adapters.dynamodb_routes import DynamoDBRoutes
+from sluice.adapters.in_process import InProcess
 from sluice.adapters.openai_compatible import OpenAICompatible
+from sluice.adapters.sagemaker import SageMaker
 from sluice.adapters.secretsmanager import Secret
 from sluice.domain.ports import RouteSource
+from sluice.domain.resilience import CircuitPolicy
 from sluice.runtime import http
 from sluice.runtime.clients import client
 from sluice.runtime.settings import InferenceSettings, TableSettings
@@ -18,6 +23,9 @@ from sluice.services.check_health import CheckHealth
 from sluice.services.infer import Inference, RetryPolicy
 from sluice.services.list_models import ListModels
 from sluice.services.manage_keys import ManageKeys
+from sluice.services.watch_targets import WatchTargets
+
+STATES_TIMEOUT_S: Final = 1.0
 
 
 def table(settings: TableSettings) -> Table:
@@ -29,6 +37,18 @@ def table(settings: TableSettings) -> Table:
 def routes(settings: TableSettings) -> RouteSource:
     """The routes, cached once per container however many services read them."""
     return DynamoDBRoutes(table(settings))
+
+
+@cache
+def _watch(settings: InferenceSettings) -> WatchTargets:
+    """What this container knows of the targets' health; one, however many services ask."""
+    # Of its own, as a request must not wait long for what it can do without.
+    impatient = client("dynamodb", read_timeout_s=STATES_TIMEOUT_S, max_attempts=1)
+    return WatchTargets(
+        DynamoDBTargetStates(Table(impatient, settings.table_name)),
+        CircuitPolicy(failures=settings.circuit_failures, open_s=settings.circuit_open_seconds),
+        cache_s=settings.circuit_cache_seconds,
+    )
 
 
 def inference(settings: InferenceSettings) -> Inference:
@@ -44,9 +64,20 @@ def inference(settings: InferenceSettings) -> Inference:
                 longest_timeout_s=attempt_timeout_s,
             ),
             "openai_compatible": OpenAICompatible(secret),
+            "sagemaker": SageMaker(
+                lambda timeout_s: client("sagemaker-runtime", read_timeout_s=timeout_s, max_attempts=1),
+                longest_timeout_s=attempt_timeout_s,
+            ),
+            "in_process": InProcess(),
         },
         request_log=DynamoDBRequestLog(table(settings), ttl_days=settings.request_log_ttl_days),
-        policy=RetryPolicy(max_attempts=settings.max_attempts, attempt_timeout_s=attempt_timeout_s),
+        watch=_watch(settings),
+        policy=RetryPolicy(
+            max_attempts=settings.max_attempts,
+            attempt_timeout_s=attempt_timeout_s,
+            hedge_after_s=settings.hedge_after_ms / 1000 if settings.hedge_after_ms else None,
+        ),
+        max_output_tokens=settings.max_output_tokens,
         http_status=http.status_of,
     )
 

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from sluice.domain import errors
+from sluice.runtime import inference_headers
 
 # The first class that an error is an instance of decides, so kinds stand above what they are a kind of.
 _STATUS: Final[tuple[tuple[type[errors.SluiceError], int], ...]] = (
@@ -13,8 +14,10 @@ _STATUS: Final[tuple[tuple[type[errors.SluiceError], int], ...]] = (
     (errors.PermissionDeniedError, 403),
     (errors.NotFoundError, 404),
     (errors.ConflictError, 409),
+    (errors.RequestTooLargeError, 413),
     (errors.CallerError, 400),
     (errors.ProviderThrottledError, 429),
+    (errors.AllTargetsUnavailableError, 503),
     (errors.ProviderOverloadedError, 503),
     (errors.ProviderTimeoutError, 504),
     (errors.ProviderRejectedError, 400),
@@ -75,8 +78,8 @@ def unexpected_body() -> ErrorBody:
 
 
 def error_headers(error: errors.SluiceError) -> dict[str, str]:
-    """When to ask again, and whether it is of any use; the ``openai`` clients obey both headers."""
-    headers: dict[str, str] = {}
+    """When to ask again, whether it is of any use (the ``openai`` clients obey both), and how far inference came."""
+    headers = inference_headers.of(error.report) if error.report else {}
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(retry_after_s)))

@@ -46,6 +46,7 @@ class Invocation:
         self._clock = clock
         self._started = clock()
         left = context.get_remaining_time_in_millis() / 1000
+        self.max_input_bytes: int | None = None
         self.deadline = Deadline.after(left - min(SAFETY_MARGIN_S, left * LARGEST_MARGIN_SHARE), clock)
 
     def begin(self, *, request_id: str, **fields: object) -> None:
@@ -57,6 +58,7 @@ class Invocation:
         logs.canonical(cold_start=_cold_start())
         tracing.begin()
         settings = _settings()
+        self.max_input_bytes = settings.max_input_bytes
         environment, function = settings.sluice_environment, settings.sluice_service
         logs.configure(function=function, environment=environment, level=settings.log_level)
         metrics.configure(function=function, environment=environment)

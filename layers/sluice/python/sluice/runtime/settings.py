@@ -18,11 +18,15 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What every function is told. ``sluice_service`` is the name of the function's folder."""
+    """What every function is told. ``sluice_service`` is the name of the function's folder.
+
+    ``max_input_bytes`` is for the routes whose bodies are held to less than API Gateway's own limit.
+    """
 
     sluice_environment: Text
     sluice_service: Text
     log_level: LogLevel = "INFO"
+    max_input_bytes: Annotated[int, Meta(ge=1)] | None = None
 
 
 class TableSettings(Settings, frozen=True, kw_only=True):
@@ -32,12 +36,22 @@ class TableSettings(Settings, frozen=True, kw_only=True):
 
 
 class InferenceSettings(TableSettings, frozen=True, kw_only=True):
-    """What every function that calls models is told. ``max_attempts`` counts per target."""
+    """What every function that calls models is told. ``max_attempts`` counts per target.
+
+    A circuit opens after ``circuit_failures`` failures in a row, for ``circuit_open_seconds``; a container goes by what
+    it read up to ``circuit_cache_seconds`` ago. Without ``hedge_after_ms`` no second target is asked while the first
+    keeps silent, unless an alias says so.
+    """
 
     provider_secret_arn: Text
     request_log_ttl_days: Days
     attempt_timeout_seconds: Annotated[float, Meta(gt=0, le=900)]
     max_attempts: Annotated[int, Meta(ge=1, le=10)]
+    circuit_failures: Annotated[int, Meta(ge=1, le=100)] = 5
+    circuit_open_seconds: Annotated[float, Meta(gt=0, le=600)] = 30.0
+    circuit_cache_seconds: Annotated[float, Meta(ge=0, le=60)] = 3.0
+    hedge_after_ms: Annotated[int, Meta(ge=1, le=60_000)] | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
 
 
 S = TypeVar("S", bound=msgspec.Struct)

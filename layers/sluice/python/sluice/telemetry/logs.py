@@ -1,6 +1,7 @@
 """Structured logs: one JSON object a line on standard output, with the invocation's context in every line.
 
-What goes in is named field by field by the code that logs. Exceptions are described by :func:`describe`, which keeps an
+What goes in is named field by field by the code that logs, and redacted before it is written
+(:mod:`sluice.telemetry.redaction`). Exceptions are described by :func:`describe`, which keeps an
 unexpected exception's text out: it may quote the value it choked on, and that value may be a prompt or a key.
 """
 
@@ -16,6 +17,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from sluice.domain.errors import SluiceError
+from sluice.telemetry.redaction import redact_event
 
 # Their DEBUG lines hold request bodies and signed headers, whatever level the function itself logs at.
 _CHATTY_LIBRARIES = ("boto3", "botocore", "s3transfer", "urllib3", "aws_xray_sdk")
@@ -70,6 +72,7 @@ def _apply(level: int) -> None:
             # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
             _in_order,
+            redact_event,
             structlog.processors.JSONRenderer(serializer=encode),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Final
 
 from sluice.telemetry import logs
+from sluice.telemetry.redaction import redacted_fields
 
 FUNCTION: Final = frozenset({"Function"})
 TARGET: Final = frozenset({"Operation", "Target"})
@@ -65,7 +66,6 @@ def _line(dimensions: Mapping[str, str], numbers: Mapping[str, float]) -> dict[s
                 }
             ],
         },
-        **dimensions,
         **numbers,
-        "request_id": logs.bound("request_id"),
+        **redacted_fields({**dimensions, "request_id": logs.bound("request_id")}),
     }

@@ -14,6 +14,8 @@ from aws_xray_sdk.core.models.entity import Entity
 from aws_xray_sdk.core.models.subsegment import Subsegment
 from aws_xray_sdk.core.sampling.local.sampler import LocalSampler
 
+from sluice.telemetry.redaction import redacted
+
 if TYPE_CHECKING:
     from aws_xray_sdk.core.models.throwable import Throwable
 
@@ -45,7 +47,7 @@ class _Span:
 
     def annotate(self, name: str, value: str | float) -> None:
         if self._entity:
-            self._entity.put_annotation(name, value)
+            self._entity.put_annotation(name, redacted(value) if isinstance(value, str) else value)
 
     def status(self, http_status: int) -> None:
         if self._entity:

@@ -1,27 +1,35 @@
 """A model provider that answers what a test tells it to."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator, Mapping
 
 from sluice.domain.errors import ProviderError
 from sluice.domain.inference import (
+    ChatDelta,
     ChatRequest,
     ChatResult,
     EmbeddingRequest,
     EmbeddingResult,
     FinishReason,
+    StreamEnd,
+    TextDelta,
     Usage,
 )
+from sluice.domain.ports import ModelProvider
 from sluice.domain.routing import Target
 from sluice.testing.clock import FakeClock
 
 Raiser = Callable[[Target], ProviderError]
+USAGE = Usage(input_tokens=10, output_tokens=5)
 
 
-class FakeProvider:
+class FakeProvider(ModelProvider):
     """Implements :class:`~sluice.domain.ports.ModelProvider`.
 
     Each call takes the next of ``failures`` (``None`` stands for a success) and, with a ``clock``, ``takes_s`` seconds,
-    though never more than it is given. ``calls`` holds the target and timeout of every call.
+    though never more than it is given. ``calls`` holds the target and timeout of every call. A stream says one word
+    after the other; ``breaks`` is what it raises after the first ``breaks_after`` of them, instead of its end.
+    A call of a target in ``stuck`` waits until that event is set.
     """
 
     def __init__(self, *failures: Raiser | None, clock: FakeClock | None = None, takes_s: float = 0.0) -> None:
@@ -30,14 +38,26 @@ class FakeProvider:
         self._takes_s = takes_s
         self.calls: list[tuple[str, float]] = []
         self.requests: list[ChatRequest | EmbeddingRequest] = []
+        self.breaks: Raiser | None = None
+        self.breaks_after = 0
+        self.usage: Usage | None = USAGE
+        self.closed: list[str] = []
+        self.stuck: Mapping[str, threading.Event] = {}
 
     def chat(self, target: Target, request: ChatRequest, *, timeout_s: float) -> ChatResult:
         self._call(target, request, timeout_s)
-        return ChatResult(
-            text=f"answer of {target.name}",
-            finish_reason=FinishReason.STOP,
-            usage=Usage(input_tokens=10, output_tokens=5),
-        )
+        return ChatResult(text=f"answer of {target.name}", finish_reason=FinishReason.STOP, usage=USAGE)
+
+    def stream(self, target: Target, request: ChatRequest, *, timeout_s: float) -> Generator[ChatDelta, None, None]:
+        try:
+            self._call(target, request, timeout_s)
+            for said, word in enumerate(("answer", " of ", target.name)):
+                if self.breaks is not None and said == self.breaks_after:
+                    raise self.breaks(target)
+                yield TextDelta(word)
+            yield StreamEnd(finish_reason=FinishReason.STOP, usage=self.usage)
+        finally:
+            self.closed.append(target.name)
 
     def embed(self, target: Target, request: EmbeddingRequest, *, timeout_s: float) -> EmbeddingResult:
         self._call(target, request, timeout_s)
@@ -49,6 +69,8 @@ class FakeProvider:
         self.requests.append(request)
         if self._clock:
             self._clock.advance(min(self._takes_s, timeout_s))
+        if target.name in self.stuck:
+            self.stuck[target.name].wait(timeout=10)
         failure = self._failures.pop(0) if self._failures else None
         if failure is not None:
             raise failure(target)

@@ -2,6 +2,7 @@
 
 import base64
 import struct
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -22,14 +23,25 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     model: ModelName
     input: Text | Annotated[list[Text], Meta(min_length=1, max_length=MAX_INPUTS)]
-    encoding_format: Encoding = "float"
+    encoding_format: Encoding | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     user: str | None = None
 
     def to_domain(self) -> DomainRequest:
         """What is asked of the model."""
         inputs = (self.input,) if isinstance(self.input, str) else tuple(self.input)
-        return DomainRequest(model=self.model, inputs=inputs, dimensions=self.dimensions)
+        return DomainRequest(model=self.model, inputs=inputs, dimensions=self.dimensions, user=self.user)
+
+    def encoding(self, headers: Mapping[str, str]) -> Encoding:
+        """What the vectors are sent as.
+
+        The ``openai`` package for Python asks for base64 whenever its caller named no format, takes numbers as well,
+        and with strict validation takes nothing else. It cannot be told from a caller of it who really wants base64,
+        so it gets numbers. ``headers`` have lower-case names.
+        """
+        if headers.get("x-stainless-lang") == "python":
+            return "float"
+        return self.encoding_format or "float"
 
 
 def parse_embedding_request(body: bytes) -> EmbeddingRequest:
@@ -64,11 +76,11 @@ class EmbeddingResponse(msgspec.Struct, frozen=True, kw_only=True):
     usage: EmbeddingUsage
 
     @classmethod
-    def of(cls, result: EmbeddingResult, *, model: str, encoding: Encoding) -> "EmbeddingResponse":
+    def of(cls, result: EmbeddingResult, *, model: str, encoding: Encoding | None) -> "EmbeddingResponse":
         """``result`` as OpenAI would answer it."""
         return cls(
             data=[
-                Embedding(index=index, embedding=vector if encoding == "float" else _base64(vector))
+                Embedding(index=index, embedding=_base64(vector) if encoding == "base64" else vector)
                 for index, vector in enumerate(result.vectors)
             ],
             model=model,
