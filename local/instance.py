@@ -141,11 +141,6 @@ class Instance:
         return self.state / "tmp"
 
     @property
-    def models_state(self) -> Path:
-        """State folder of the model server (its trained models)."""
-        return self.state / "models"
-
-    @property
     def terraform_data(self) -> Path:
         """TF_DATA_DIR."""
         return self.state / "terraform"

@@ -23,6 +23,7 @@ from local.venvs import ministack_python
 __all__ = ["destroy", "down", "plan", "reset", "up"]
 
 _COLLISION = re.compile(r"already ?exist|AlreadyOwned", re.IGNORECASE)
+_STARTS_OVER = 2
 
 
 def up(instance: Instance, *, smoke: bool = True) -> None:
@@ -60,7 +61,7 @@ def reset(instance: Instance) -> None:
     """Stop everything and remove all state of the instance but its logs; the next `up` starts from nothing."""
     down(instance)
     with locked(instance, "reset"), phase("Remove state") as step:
-        for folder in (instance.temporary, instance.terraform_data, instance.models_state, instance.processes):
+        for folder in (instance.temporary, instance.terraform_data, instance.processes):
             shutil.rmtree(folder, ignore_errors=True)
         step.result = f"logs are kept in {_relative(instance.logs)}"
 
@@ -89,18 +90,19 @@ def destroy(instance: Instance) -> None:
 
 
 def _apply(instance: Instance, terraform: Driver, python: Path) -> Applied:
-    """Both processes running and the root applied; once more from an empty cloud where the two disagree.
+    """Both processes running and the root applied; again from an empty cloud where the two disagree.
 
-    A reply that gets lost makes the provider ask again for what it has just made, and then "already exists" is all it
-    learns. The same happens to a cloud that somebody else changed. The failed apply leaves its mark, so the second
-    start is from nothing.
+    MiniStack sometimes answers before the provider has quite finished asking. The provider then drops the connection
+    and asks again for what has just been made, and "already exists" is all it learns. The same happens to a cloud that
+    somebody else changed. The failed apply leaves its mark, so the next start is from nothing.
     """
-    try:
-        return ensure_applied(instance, terraform, ensure_running(instance, python))
-    except LocalError as error:
-        if not any(_COLLISION.search(line) for line in error.details):
-            raise
-    say("      the cloud holds something that Terraform's state does not know of")
+    for _ in range(_STARTS_OVER):
+        try:
+            return ensure_applied(instance, terraform, ensure_running(instance, python))
+        except LocalError as error:
+            if not any(_COLLISION.search(line) for line in error.details):
+                raise
+        say("      the cloud holds something that Terraform's state does not know of")
     return ensure_applied(instance, terraform, ensure_running(instance, python))
 
 

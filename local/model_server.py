@@ -17,7 +17,7 @@ NAME = "models"
 def spec(instance: Instance) -> Spec:
     """How to start the model server of an instance. SLUICE_LOCAL_* variables reach it."""
     options = {name: value for name, value in os.environ.items() if name.startswith("SLUICE_LOCAL_")}
-    command = ("-m", "local.models", "--port", str(instance.ports.models), "--state-dir", str(instance.models_state))
+    command = ("-m", "local.models", "--port", str(instance.ports.models))
     return Spec(
         name=NAME,
         title="the local model server",
@@ -28,6 +28,5 @@ def spec(instance: Instance) -> Spec:
         port=instance.ports.models,
         port_variable=instance.port_variables.models,
         ready_url=f"{instance.models_url}/health",
-        # The first start trains the scorer.
         deadline_seconds=120,
     )

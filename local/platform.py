@@ -28,7 +28,14 @@ _KEY_NAME = "local"
 
 def driver(instance: Instance) -> Driver:
     """Terraform with the variables of a local platform."""
-    return Driver(instance, {"models_url": instance.models_url, "bedrock_endpoint_url": instance.models_url})
+    return Driver(
+        instance,
+        {
+            "models_url": instance.models_url,
+            "bedrock_endpoint_url": instance.models_url,
+            "sagemaker_endpoint_url": instance.models_url,
+        },
+    )
 
 
 def package(instance: Instance) -> None:

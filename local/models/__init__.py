@@ -1,6 +1,6 @@
 """The local model server: real small models behind the providers' own wire protocols.
 
-``python -m local.models --port N --state-dir DIR`` serves, on 127.0.0.1:
+``python -m local.models --port N`` serves, on 127.0.0.1:
 
 * Amazon Bedrock at the root: Converse, ConverseStream, InvokeModel (Titan-v2-shaped embeddings);
 * Amazon SageMaker: ``/endpoints/{name}/invocations``;

@@ -1,4 +1,4 @@
-"""``python -m local.models --port N --state-dir DIR``: load the models, then serve them on 127.0.0.1.
+"""``python -m local.models --port N``: load the models, then serve them on 127.0.0.1.
 
 Prints one line with the address when ready. Exits with 2 and one line on a wrong argument, 1 when
 the port is taken or a model cannot be loaded.
@@ -19,10 +19,9 @@ def main() -> int:
     """Run the server; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m local.models", description="Serve the local models on 127.0.0.1.")
     parser.add_argument("--port", type=int, required=True, help="port to listen on; 0 lets the system choose")
-    parser.add_argument("--state-dir", required=True, help="folder that keeps the trained lead scorer")
     arguments = parser.parse_args()
     try:
-        settings = Settings.parse(arguments.port, arguments.state_dir, os.environ)
+        settings = Settings.parse(arguments.port, os.environ)
     except SettingsError as wrong:
         parser.error(str(wrong))
     # Before wordllama is imported: it would set up logging its own way.

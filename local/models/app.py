@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -10,15 +10,17 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from local.models import bedrock, control, openai, sagemaker
+from local.models import bedrock, control, guardrails, openai, sagemaker, token_classes
 from local.models.chat import ChatEngine, LocalChat
 from local.models.embeddings import Embedder
 from local.models.exchange import Exchange, Operation
 from local.models.faults import FaultBook
+from local.models.guardrails import GuardrailBook
 from local.models.lead_scorer import LeadScorer
 from local.models.ledger import Ledger
 from local.models.replies import Reply, WireError, json_reply
 from local.models.settings import CHAT_MODEL, EMBEDDING_MODEL, Settings
+from local.models.token_classes import ClassBook, SortedChat
 from local.models.upstream import UpstreamChat
 
 if TYPE_CHECKING:
@@ -37,27 +39,31 @@ class LoadedModels:
 
     @classmethod
     def load(cls, settings: Settings) -> LoadedModels:
-        """Load the embeddings, load or train the scorer, and choose who answers chat.
+        """Load the embeddings and the scorer, and choose who answers chat.
 
         Raises:
-            OSError: the weights are missing or the state folder cannot be written.
+            OSError: the weights or the scorer are missing.
         """
         embedder = Embedder.load()
         chat: ChatEngine = LocalChat(embedder)
         if settings.upstream is not None:
             chat = UpstreamChat(settings.upstream, embedder)
-        return cls(embedder, chat, LeadScorer.load_or_train(settings.state_dir))
+        return cls(embedder, chat, LeadScorer.load())
 
 
 def create_app(models: LoadedModels) -> Starlette:
-    """The ASGI application over ``models``, with no fault set and no call counted."""
+    """The ASGI application over ``models``, with no fault or guardrail set and no call counted."""
     faults, ledger = FaultBook(), Ledger()
     exchange = Exchange(faults, ledger)
     forwarded = isinstance(models.chat, UpstreamChat)
+    classes, guards = ClassBook(), GuardrailBook(models.embedder)
+    models = replace(models, chat=SortedChat(models.chat, classes))
     return Starlette(
         routes=[
             *control.routes(faults, ledger, chat_forwarded=forwarded),
-            *_bedrock_routes(exchange, models),
+            *guardrails.routes(guards),
+            *token_classes.routes(classes),
+            *_bedrock_routes(exchange, models, guards),
             *_sagemaker_routes(exchange, models),
             Mount(_OPENAI_ROOT, routes=_openai_routes(exchange, models)),
         ],
@@ -65,17 +71,17 @@ def create_app(models: LoadedModels) -> Starlette:
     )
 
 
-def _bedrock_routes(exchange: Exchange, models: LoadedModels) -> list[Route]:
+def _bedrock_routes(exchange: Exchange, models: LoadedModels, guards: GuardrailBook) -> list[Route]:
     dialect = bedrock.BedrockDialect()
     operations = {
         "converse": Operation(
-            "converse", dialect, bedrock.identify(CHAT_MODEL, streaming=False), bedrock.converse(models.chat)
+            "converse", dialect, bedrock.identify(CHAT_MODEL, streaming=False), bedrock.converse(models.chat, guards)
         ),
         "converse-stream": Operation(
             "converse_stream",
             dialect,
             bedrock.identify(CHAT_MODEL, streaming=True),
-            bedrock.converse_stream(models.chat),
+            bedrock.converse_stream(models.chat, guards),
         ),
         "invoke": Operation(
             "invoke_model",

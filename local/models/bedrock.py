@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import msgspec
@@ -18,12 +18,15 @@ from starlette.concurrency import run_in_threadpool
 
 from local.models import eventstream
 from local.models.chat import (
+    CallDelta,
     ChatEngine,
     ChatError,
+    ChatReply,
     ChatRequest,
     ContextTooLongError,
     Delta,
     Finish,
+    Form,
     Usage,
     complete,
     opened,
@@ -32,8 +35,10 @@ from local.models.embeddings import DIMENSIONS, Embedder
 from local.models.exchange import Answer, Call
 from local.models.extractive import Turn
 from local.models.faults import ProtocolName
+from local.models.guardrails import GuardrailBook
 from local.models.replies import Frame, Reply, StreamReply, WireError, json_reply
 from local.models.settings import CHAT_MODEL, EMBEDDING_INPUT_TOKENS, EMBEDDING_MODEL
+from local.models.tools import Tool, ToolCall, ToolChoice
 from local.models.upstream import UpstreamError
 
 if TYPE_CHECKING:
@@ -82,13 +87,15 @@ _STOP_REASON: dict[Finish, str] = {
     "end": "end_turn",
     "length": "max_tokens",
     "stop_sequence": "stop_sequence",
+    "tool_calls": "tool_use",
+    "guardrail": "guardrail_intervened",
 }
 
 Unit = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A turn; each block is a union of one key, of which only ``text`` is understood."""
+    """A turn; each block is a union of one key: ``text``, ``toolUse`` or ``toolResult``."""
 
     role: Literal["user", "assistant"]
     content: list[dict[str, Any]]
@@ -103,15 +110,84 @@ class InferenceConfig(msgspec.Struct, frozen=True):
     stopSequences: list[Annotated[str, Meta(min_length=1)]] = []  # noqa: N815
 
 
+class InputSchema(msgspec.Struct, frozen=True):
+    """The JSON Schema of a tool's input."""
+
+    json: dict[str, Any]
+
+
+class ToolSpec(msgspec.Struct, frozen=True):
+    """A tool on offer; ``strict`` is what this model does anyway."""
+
+    name: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+    inputSchema: InputSchema  # noqa: N815
+    description: Annotated[str, Meta(min_length=1)] | None = None
+    strict: bool | None = None
+
+
+class OfferedTool(msgspec.Struct, frozen=True):
+    """A member of the union of tools; only ``toolSpec`` is understood."""
+
+    toolSpec: ToolSpec  # noqa: N815
+
+
+class SpecificTool(msgspec.Struct, frozen=True):
+    """The tool that has to be called."""
+
+    name: str
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """A union of one member."""
+
+    auto: dict[str, Any] | None = None
+    any: dict[str, Any] | None = None
+    tool: SpecificTool | None = None
+
+
+class ToolConfig(msgspec.Struct, frozen=True):
+    """The tools on offer and whether one has to be called."""
+
+    tools: Annotated[list[OfferedTool], Meta(min_length=1)]
+    toolChoice: Choice | None = None  # noqa: N815
+
+
+class JsonSchema(msgspec.Struct, frozen=True):
+    """The schema of an answer, as JSON text."""
+
+    schema: str
+    name: str = ""
+    description: str = ""
+
+
+class FormatStructure(msgspec.Struct, frozen=True):
+    """A union of one member."""
+
+    jsonSchema: JsonSchema  # noqa: N815
+
+
+class TextFormat(msgspec.Struct, frozen=True):
+    """The form of the answer."""
+
+    type: Literal["json_schema"]
+    structure: FormatStructure
+
+
+class OutputConfig(msgspec.Struct, frozen=True):
+    """How to answer."""
+
+    textFormat: TextFormat | None = None  # noqa: N815
+
+
 class ConverseRequest(msgspec.Struct, frozen=True):
     """What Converse and ConverseStream are sent; unknown members are ignored, as AWS does."""
 
     messages: list[Message] = []
     system: list[dict[str, Any]] = []
     inferenceConfig: InferenceConfig = InferenceConfig()  # noqa: N815
-    toolConfig: dict[str, Any] | None = None  # noqa: N815
+    toolConfig: ToolConfig | None = None  # noqa: N815
     guardrailConfig: dict[str, Any] | None = None  # noqa: N815
-    outputConfig: dict[str, Any] | None = None  # noqa: N815
+    outputConfig: OutputConfig | None = None  # noqa: N815
     additionalModelRequestFields: dict[str, Any] | None = None  # noqa: N815
 
 
@@ -172,14 +248,14 @@ def identify(model: str, *, streaming: bool) -> Callable[[Request, bytes], Call]
     return call
 
 
-def converse(engine: ChatEngine) -> Answer:
+def converse(engine: ChatEngine, guardrails: GuardrailBook) -> Answer:
     """``POST /model/{modelId}/converse``."""
 
     async def answer(call: Call) -> Reply:
         started = time.monotonic()
-        reply = await complete(engine, _chat_request(call.body))
+        reply = await complete(_guarded(engine, guardrails, call.body), _chat_request(call))
         body = {
-            "output": {"message": {"role": "assistant", "content": [{"text": reply.text}]}},
+            "output": {"message": {"role": "assistant", "content": _content(reply)}},
             "stopReason": _STOP_REASON[reply.end.finish],
             "usage": _usage(reply.end.usage),
             "metrics": {"latencyMs": _since_ms(started)},
@@ -189,11 +265,11 @@ def converse(engine: ChatEngine) -> Answer:
     return answer
 
 
-def converse_stream(engine: ChatEngine) -> Answer:
+def converse_stream(engine: ChatEngine, guardrails: GuardrailBook) -> Answer:
     """``POST /model/{modelId}/converse-stream``."""
 
     async def answer(call: Call) -> StreamReply:
-        items = await opened(engine, _chat_request(call.body))
+        items = await opened(_guarded(engine, guardrails, call.body), _chat_request(call))
         return StreamReply(_frames(items), eventstream.MEDIA_TYPE, _request_id())
 
     return answer
@@ -226,13 +302,20 @@ def invoke_embeddings(embedder: Embedder) -> Answer:
 async def _frames(items: AsyncGenerator[Any]) -> AsyncGenerator[Frame]:
     started = time.monotonic()
     yield _event("messageStart", {"role": "assistant"})
+    block = 0
     try:
         async for item in items:
             if isinstance(item, Delta):
                 delta = {"contentBlockIndex": 0, "delta": {"text": item.text}}
                 yield _event("contentBlockDelta", delta, tokens=item.tokens)
                 continue
-            yield _event("contentBlockStop", {"contentBlockIndex": 0}, closing=True)
+            if isinstance(item, CallDelta):
+                if item.id is not None and item.index:
+                    yield _event("contentBlockStop", {"contentBlockIndex": block})
+                block = item.index
+                yield _call_event(item)
+                continue
+            yield _event("contentBlockStop", {"contentBlockIndex": block}, closing=True)
             yield _event("messageStop", {"stopReason": _STOP_REASON[item.finish]}, closing=True)
             metadata = {"usage": _usage(item.usage), "metrics": {"latencyMs": _since_ms(started)}}
             yield _event("metadata", metadata, closing=True)
@@ -243,17 +326,52 @@ async def _frames(items: AsyncGenerator[Any]) -> AsyncGenerator[Frame]:
         await items.aclose()
 
 
+def _call_event(item: CallDelta) -> Frame:
+    if item.id is not None:
+        start = {"toolUse": {"toolUseId": item.id, "name": item.name}}
+        return _event("contentBlockStart", {"contentBlockIndex": item.index, "start": start}, tokens=item.tokens)
+    delta = {"toolUse": {"input": item.arguments}}
+    return _event("contentBlockDelta", {"contentBlockIndex": item.index, "delta": delta}, tokens=item.tokens)
+
+
+def _content(reply: ChatReply) -> list[dict[str, Any]]:
+    calls = [
+        # Cut by maxTokens, the arguments may be no JSON any more; Converse then has an empty input.
+        {"toolUse": {"toolUseId": call.id, "name": call.name, "input": _input(call.arguments)}}
+        for call in reply.calls
+    ]
+    return [*([{"text": reply.text}] if reply.text or not calls else []), *calls]
+
+
+def _input(arguments: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(arguments, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {}
+
+
 def _event(name: str, payload: object, *, tokens: int = 0, closing: bool = False) -> Frame:
     return Frame(eventstream.event(name, msgspec.json.encode(payload)), tokens, closing)
 
 
-def _chat_request(body: bytes) -> ChatRequest:
+def _decoded(body: bytes) -> ConverseRequest:
     try:
-        request = msgspec.json.decode(body, type=ConverseRequest)
+        return msgspec.json.decode(body, type=ConverseRequest)
     except msgspec.ValidationError as wrong:
         _invalid(f"1 validation error detected: {wrong}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as malformed:
         raise WireError(_error("SerializationException", str(malformed))) from malformed
+
+
+def _guarded(engine: ChatEngine, guardrails: GuardrailBook, body: bytes) -> ChatEngine:
+    try:
+        return guardrails.guarded(engine, _decoded(body).guardrailConfig)
+    except LookupError as unknown:
+        _invalid(str(unknown))
+
+
+def _chat_request(call: Call) -> ChatRequest:
+    request = _decoded(call.body)
     _refuse_what_is_out_of_scope(request)
     if not request.messages or request.messages[0].role != "user":
         _invalid(
@@ -261,14 +379,23 @@ def _chat_request(body: bytes) -> ChatRequest:
             "Try again with a conversation that starts with a user message."
         )
     turns = [Turn("system", _text(block, f"system.{i}")) for i, block in enumerate(request.system)]
+    waiting: set[str] = set()
     for i, message in enumerate(request.messages):
         if not message.content:
             _invalid(
                 f"The content field in the Message object at messages.{i} is empty. "
                 "Add a ContentBlock object to the content field and try again."
             )
-        texts = [_text(block, f"messages.{i}.content.{j}") for j, block in enumerate(message.content)]
-        turns.append(Turn(message.role, "\n".join(texts)))
+        spoken = list(_turns(i, message))
+        results = {turn.call_id for turn in spoken if turn.role == "tool"}
+        if results != waiting:
+            _invalid(
+                f"The toolResult blocks at messages.{i}.content do not match the toolUse blocks of the previous turn."
+            )
+        waiting = {call.id for turn in spoken for call in turn.calls}
+        turns += spoken
+    if request.toolConfig is None and any(turn.calls or turn.role == "tool" for turn in turns):
+        _invalid("The toolConfig field must be defined when using toolUse and toolResult content blocks.")
     config = request.inferenceConfig
     return ChatRequest(
         turns=tuple(turns),
@@ -276,16 +403,80 @@ def _chat_request(body: bytes) -> ChatRequest:
         stop=tuple(config.stopSequences),
         temperature=config.temperature,
         top_p=config.topP,
+        tools=_tools(request.toolConfig),
+        tool_choice=_tool_choice(request.toolConfig),
+        form=_form(request.outputConfig),
+        prose=call.prose,
     )
 
 
+def _turns(index: int, message: Message) -> Iterator[Turn]:
+    """What one message of Converse says: answers of tools first, then its text and calls as one turn."""
+    texts: list[str] = []
+    calls: list[ToolCall] = []
+    for j, block in enumerate(message.content):
+        place = f"messages.{index}.content.{j}"
+        if "toolResult" in block and message.role == "user":
+            yield _tool_result(block["toolResult"], place)
+        elif "toolUse" in block and message.role == "assistant":
+            calls.append(_tool_use(block["toolUse"], place))
+        else:
+            texts.append(_text(block, place))
+    if texts or calls:
+        yield Turn(message.role, "\n".join(texts), tuple(calls))
+
+
+def _tool_use(block: Any, place: str) -> ToolCall:
+    try:
+        return ToolCall(str(block["toolUseId"]), str(block["name"]), msgspec.json.encode(block["input"]).decode())
+    except (KeyError, TypeError):
+        _invalid(f"The toolUse block at {place} needs toolUseId, name and input.")
+
+
+def _tool_result(block: Any, place: str) -> Turn:
+    try:
+        parts = [
+            part["text"] if "text" in part else msgspec.json.encode(part["json"]).decode() for part in block["content"]
+        ]
+        return Turn("tool", "\n".join(parts), call_id=str(block["toolUseId"]))
+    except (KeyError, TypeError):
+        _invalid(f"The toolResult block at {place} needs toolUseId and content of text or json.")
+
+
+def _tools(config: ToolConfig | None) -> tuple[Tool, ...]:
+    specs = [offered.toolSpec for offered in config.tools] if config else []
+    for i, spec in enumerate(specs):
+        if spec.inputSchema.json.get("type") != "object":
+            _invalid(
+                f"The value at toolConfig.tools.{i}.toolSpec.inputSchema.json.type must be one of the following: "
+                "object."
+            )
+    return tuple(Tool(spec.name, spec.description or "", spec.inputSchema.json) for spec in specs)
+
+
+def _tool_choice(config: ToolConfig | None) -> ToolChoice:
+    choice = config.toolChoice if config else None
+    if config is None or choice is None:
+        return ToolChoice()
+    if choice.tool is not None:
+        if all(offered.toolSpec.name != choice.tool.name for offered in config.tools):
+            _invalid("The tool that toolConfig.toolChoice names is not among toolConfig.tools.")
+        return ToolChoice(name=choice.tool.name)
+    return ToolChoice(required=choice.any is not None)
+
+
+def _form(config: OutputConfig | None) -> Form | None:
+    if config is None or config.textFormat is None:
+        return None
+    asked = config.textFormat.structure.jsonSchema
+    try:
+        schema = msgspec.json.decode(asked.schema, type=dict[str, Any])
+    except msgspec.DecodeError:
+        _invalid("The schema at outputConfig.textFormat.structure.jsonSchema is not a JSON object.")
+    return Form(schema, asked.name, asked.description)
+
+
 def _refuse_what_is_out_of_scope(request: ConverseRequest) -> None:
-    if request.toolConfig is not None:
-        _invalid("This model doesn't support tool use.")
-    if request.guardrailConfig is not None:
-        _invalid("The provided guardrail identifier is invalid: this endpoint has no guardrails.")
-    if request.outputConfig:
-        _invalid("This model doesn't support structured output.")
     for extra in request.additionalModelRequestFields or {}:
         _invalid(
             "The model returned the following errors: Malformed input request: "
@@ -354,12 +545,23 @@ def _error(
     return json_reply(status or _STATUS[name], {"message": message or _MESSAGE[name]}, headers)
 
 
-def _usage(usage: Usage) -> dict[str, int]:
-    return {
-        "inputTokens": usage.input_tokens,
+def _usage(usage: Usage) -> dict[str, Any]:
+    counted: dict[str, Any] = {
+        # What is read from or written to the cache is counted apart.
+        "inputTokens": usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens,
         "outputTokens": usage.output_tokens,
         "totalTokens": usage.total_tokens,
     }
+    if usage.cache_read_tokens or usage.cache_write_tokens:
+        counted["cacheReadInputTokens"] = usage.cache_read_tokens
+        counted["cacheWriteInputTokens"] = usage.cache_write_tokens
+    if usage.cache_write_tokens:
+        by_ttl = {
+            "1h": usage.cache_write_1h_tokens,
+            "5m": usage.cache_write_tokens - usage.cache_write_1h_tokens,
+        }
+        counted["cacheDetails"] = [{"ttl": ttl, "inputTokens": tokens} for ttl, tokens in by_ttl.items() if tokens]
+    return counted
 
 
 def _request_id() -> dict[str, str]:

@@ -34,12 +34,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Call:
-    """A request whose model is known; ``headers`` have lower-case names."""
+    """A request whose model is known; ``headers`` have lower-case names.
+
+    ``prose``: the model is to forget what form its answer should have.
+    """
 
     model: str
     streaming: bool
     body: bytes
     headers: Mapping[str, str]
+    prose: bool = False
 
 
 class Dialect(Protocol):
@@ -124,6 +128,7 @@ class Exchange:
         in_stream = call.streaming and fault.after_tokens is not None
         if fault.kind in {"throttle", "error"} and not in_stream:
             return Whole(_error(fault, dialect))
+        call = replace(call, prose=fault.kind == "prose")
         return _spoilt(await operation.answer(call), fault, dialect)
 
 
@@ -165,7 +170,7 @@ async def _spoilt_frames(frames: AsyncGenerator[Frame], fault: Fault, dialect: D
 
 def _strikes(fault: Fault, frame: Frame, sent: int) -> bool:
     """Whether a stream's fault strikes before ``frame``, when ``sent`` tokens of the answer are out."""
-    if fault.kind == "latency":
+    if fault.kind in {"latency", "prose"}:
         return False
     if fault.kind == "cut" and fault.at == "headers":
         return True

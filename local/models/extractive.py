@@ -24,8 +24,9 @@ import numpy as np
 from local.models import prompts
 from local.models.embeddings import Embedder, FloatArray, unit
 from local.models.text import content_words, sentences
+from local.models.tools import ToolCall, facts
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 # Weights of the question score, and the least score that still counts as an answer. Words count
 # most, because the mean vector of a sentence blurs its details.
@@ -46,10 +47,15 @@ _NEAR_WORDS = 3
 
 @dataclass(frozen=True)
 class Turn:
-    """One message of a conversation, as plain text."""
+    """One message of a conversation, as plain text.
+
+    ``calls`` are what an assistant had called; ``call_id`` says which of them a turn of the role ``tool`` answers.
+    """
 
     role: Role
     text: str
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str | None = None
 
 
 class ExtractiveModel:
@@ -71,6 +77,20 @@ class ExtractiveModel:
             or self._summarised(message, system, others)
             or self._answered(message, others)
         )
+
+    def report(self, turns: Sequence[Turn]) -> str:
+        """What the tools that answered last have to say to the question; empty when none has."""
+        question, results = asked(turns), answered(turns)
+        calls = {call.id: call for turn in turns for call in turn.calls}
+        told = (self._told(question, result.text, calls.get(result.call_id or "")) for result in results)
+        return " ".join(part for part in told if part)
+
+    def _told(self, question: str, result: str, call: ToolCall | None) -> str:
+        said = facts(result, call)
+        if said != [result]:
+            return " ".join(said)
+        pool = sentences(result)
+        return self.best_sentence(question, pool) or " ".join(self.summarise(pool, 1))
 
     def classify(self, text: str, labels: Sequence[str]) -> str:
         """The label nearest in meaning to ``text``."""
@@ -150,3 +170,14 @@ class ExtractiveModel:
 
     def _sentence_vectors(self, texts: Sequence[str]) -> FloatArray:
         return self._embedder.embed([" ".join(content_words(text)) for text in texts])
+
+
+def asked(turns: Sequence[Turn]) -> str:
+    """What the user said last; empty when the user said nothing."""
+    return next((turn.text for turn in reversed(turns) if turn.role == "user"), "")
+
+
+def answered(turns: Sequence[Turn]) -> list[Turn]:
+    """The answers of tools since the user spoke last."""
+    last = max((i for i, turn in enumerate(turns) if turn.role == "user"), default=-1)
+    return [turn for turn in turns[last + 1 :] if turn.role == "tool"]

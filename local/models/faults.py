@@ -10,6 +10,7 @@ latency      the usual answer, ``seconds`` late
 cut          the connection closed: ``at`` "start" (no byte of an answer), "headers" (status and headers,
              no body) or "body" (half of it)
 cut_stream   a stream that ends without its end after ``after_tokens`` tokens (default 1)
+prose        plain text where JSON was asked for
 garbage      status 200 and a broken body: malformed JSON, or one damaged frame in a stream
 ===========  =======================================================================================
 
@@ -26,7 +27,7 @@ from typing import Any, Literal
 import msgspec
 
 ProtocolName = Literal["bedrock", "sagemaker", "openai"]
-Kind = Literal["throttle", "error", "hang", "latency", "cut", "cut_stream", "garbage"]
+Kind = Literal["throttle", "error", "hang", "latency", "cut", "cut_stream", "garbage", "prose"]
 
 LONGEST_S = 600.0
 _DEFAULT_HANG_S = 60.0
@@ -40,6 +41,7 @@ _UNDERSTOOD: dict[Kind, frozenset[str]] = {
     "cut": frozenset({"at"}),
     "cut_stream": frozenset({"after_tokens"}),
     "garbage": frozenset(),
+    "prose": frozenset(),
 }
 
 

@@ -1,12 +1,12 @@
-"""The lead scorer: an XGBoost model from 50 features to the probability that a lead is won, and a score of 1 to 5."""
+"""The lead scorer: an XGBoost model from 50 features to the probability that a lead is won, and a score of 1 to 5.
+
+The model is checked in, as XGBoost saves it in JSON, where the functions' own scorer reads it too (docs/adr/0016).
+``python -m local.models.lead_scorer`` trains it anew and writes it there.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,16 @@ import xgboost
 
 from local.models import leads
 
-log = logging.getLogger(__name__)
-
+ARTEFACT = (
+    Path(__file__).resolve().parents[2]
+    / "layers"
+    / "sluice"
+    / "python"
+    / "sluice"
+    / "adapters"
+    / "artefacts"
+    / "lead-scorer.json"
+)
 ROUNDS = 80
 # One thread and the exact same histogram everywhere: training twice gives the same bytes.
 PARAMETERS: dict[str, str | int | float] = {
@@ -39,24 +47,22 @@ class LeadScore:
 
 
 class LeadScorer:
-    """A trained scorer; safe to share between threads."""
+    """A trained scorer; safe to share between threads. ``version`` changes with every bit of the model."""
 
-    def __init__(self, booster: xgboost.Booster) -> None:
-        self._booster = booster
+    def __init__(self, content: bytes) -> None:
+        """``content`` is the model's JSON. Raises ``xgboost.core.XGBoostError`` when it is not."""
+        self._booster = xgboost.Booster({"nthread": 1})
+        self._booster.load_model(bytearray(content))
+        self.version = hashlib.sha256(content).hexdigest()[:16]
 
     @classmethod
-    def load_or_train(cls, folder: Path) -> LeadScorer:
-        """Read the model kept in ``folder``, or train it (well under a second) and keep it there.
+    def load(cls) -> LeadScorer:
+        """Read the model that is checked in.
 
         Raises:
-            OSError: the folder cannot be written.
+            OSError: it cannot be read.
         """
-        path = model_path(folder)
-        booster = _read(path)
-        if booster is None:
-            booster = train()
-            _write(booster, path)
-        return cls(booster)
+        return cls(ARTEFACT.read_bytes())
 
     def score(self, rows: Sequence[Sequence[float | None]]) -> list[LeadScore]:
         """Score leads of 50 features each, in the order of ``leads.FEATURES``; ``None`` is unknown."""
@@ -73,42 +79,13 @@ def fifth(probability: float) -> int:
     return min(5, 1 + int(probability * 5))
 
 
-def train() -> xgboost.Booster:
-    """Train on the seeded lead set."""
+def train() -> bytes:
+    """Train on the seeded lead set (well under a second); the model's JSON."""
     data = leads.draw()
     matrix = xgboost.DMatrix(data.features, label=data.won, feature_names=list(leads.FEATURES), nthread=1)
-    return xgboost.train(PARAMETERS, matrix, num_boost_round=ROUNDS)
+    return bytes(xgboost.train(PARAMETERS, matrix, num_boost_round=ROUNDS).save_raw("json"))
 
 
-def model_path(folder: Path) -> Path:
-    """Where the model is kept: the name changes with everything it is made from."""
-    recipe = [PARAMETERS, ROUNDS, leads.FEATURES, leads.LEADS, leads.SEED, xgboost.__version__]
-    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
-    return folder / f"lead-scorer-{digest}.ubj"
-
-
-def _read(path: Path) -> xgboost.Booster | None:
-    if not path.is_file():
-        return None
-    booster = xgboost.Booster({"nthread": 1})
-    try:
-        booster.load_model(path)
-    except xgboost.core.XGBoostError:
-        log.warning("the lead scorer kept in %s is damaged and is trained anew", path.name)
-        return None
-    return booster if booster.num_features() == len(leads.FEATURES) else None
-
-
-def _write(booster: xgboost.Booster, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Written aside and renamed, so that a crash or a second server never leaves half a model.
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(booster.save_raw("ubj"))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+if __name__ == "__main__":
+    ARTEFACT.write_bytes(train())
+    print(f"wrote {ARTEFACT.name}, version {LeadScorer.load().version}")

@@ -1,7 +1,7 @@
 """OpenAI's protocol at ``/openai/v1``: chat completions (also streamed), embeddings, models.
 
-Tools and JSON answers are refused with a 400, as by a provider whose model cannot do them. A
-temperature is checked and then of no effect: the answer is deterministic.
+Tools are functions only. A temperature and the penalties are checked and then of no effect: the answer is
+deterministic.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
 
 import msgspec
@@ -20,12 +20,15 @@ from msgspec import Meta
 from starlette.concurrency import run_in_threadpool
 
 from local.models.chat import (
+    CallDelta,
     ChatEngine,
     ChatError,
+    ChatReply,
     ChatRequest,
     ContextTooLongError,
     Delta,
     Finish,
+    Form,
     Usage,
     complete,
     opened,
@@ -42,6 +45,7 @@ from local.models.settings import (
     OPENAI_KEY,
     OPENAI_MAX_INPUTS,
 )
+from local.models.tools import Tool, ToolCall, ToolChoice
 from local.models.upstream import UpstreamError
 
 if TYPE_CHECKING:
@@ -55,7 +59,13 @@ _MISSING_FIELD = re.compile(r"missing required field `([^`]+)`")
 # When these models were first served; a constant, because clients compare it.
 _CREATED = 1_795_219_200
 _MODELS = (CHAT_MODEL, EMBEDDING_MODEL)
-_FINISH: dict[Finish, str] = {"end": "stop", "length": "length", "stop_sequence": "stop"}
+_FINISH: dict[Finish, str] = {
+    "end": "stop",
+    "length": "length",
+    "stop_sequence": "stop",
+    "guardrail": "content_filter",
+    "tool_calls": "tool_calls",
+}
 _DONE = b"data: [DONE]\n\n"
 
 _ERRORS = {
@@ -74,11 +84,28 @@ class Part(msgspec.Struct, frozen=True):
     text: str | None = None
 
 
+class CalledFunction(msgspec.Struct, frozen=True):
+    """A function and the JSON that it was called with."""
+
+    name: str
+    arguments: str
+
+
+class MessageCall(msgspec.Struct, frozen=True):
+    """A tool call in the history."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
 class Message(msgspec.Struct, frozen=True):
     """A message; an assistant's may lack content."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[Part] | None = None
+    tool_calls: list[MessageCall] | None = None
+    tool_call_id: str | None = None
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -87,10 +114,49 @@ class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool = False
 
 
-class ResponseFormat(msgspec.Struct, frozen=True):
-    """Only ``text`` is understood."""
+class JsonSchema(msgspec.Struct, frozen=True):
+    """The schema of an answer."""
 
-    type: str
+    name: str
+    schema: dict[str, Any] = {}
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(msgspec.Struct, frozen=True):
+    """The form of the answer."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class Function(msgspec.Struct, frozen=True):
+    """A function on offer."""
+
+    name: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class OfferedTool(msgspec.Struct, frozen=True):
+    """A tool; only functions are understood."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class NamedFunction(msgspec.Struct, frozen=True):
+    """The function that has to be called."""
+
+    name: str
+
+
+class NamedTool(msgspec.Struct, frozen=True):
+    """The tool that has to be called."""
+
+    type: Literal["function"]
+    function: NamedFunction
 
 
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -111,8 +177,8 @@ class ChatCompletionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     stream_options: StreamOptions | None = None
     n: int | None = None
     response_format: ResponseFormat | None = None
-    tools: list[Any] | None = None
-    tool_choice: Any = None
+    tools: Annotated[list[OfferedTool], Meta(min_length=1, max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     functions: list[Any] | None = None
     function_call: Any = None
     parallel_tool_calls: bool | None = None
@@ -230,7 +296,7 @@ def chat_completions(engine: ChatEngine) -> Answer:
     async def answer(call: Call) -> Reply | StreamReply:
         started = time.monotonic()
         asked = _decode(call.body, ChatCompletionRequest)
-        request = _chat_request(asked)
+        request = _chat_request(asked, prose=call.prose)
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": call.model}
         if asked.stream:
             usage = asked.stream_options is not None and asked.stream_options.include_usage
@@ -241,7 +307,7 @@ def chat_completions(engine: ChatEngine) -> Answer:
         reply = await complete(engine, request)
         choice = {
             "index": 0,
-            "message": {"role": "assistant", "content": reply.text, "refusal": None},
+            "message": _answer_message(reply),
             "logprobs": None,
             "finish_reason": _FINISH[reply.end.finish],
         }
@@ -307,6 +373,10 @@ async def _frames(items: AsyncGenerator[Any], head: dict[str, Any], *, with_usag
             if isinstance(item, Delta):
                 yield _event({**head, "choices": [_choice({"content": item.text})], **blank}, tokens=item.tokens)
                 continue
+            if isinstance(item, CallDelta):
+                delta = {"tool_calls": [_call_delta(item)]}
+                yield _event({**head, "choices": [_choice(delta)], **blank}, tokens=item.tokens)
+                continue
             yield _event({**head, "choices": [_choice({}, _FINISH[item.finish])], **blank}, closing=True)
             if with_usage:
                 yield _event({**head, "choices": [], "usage": _usage(item.usage)}, closing=True)
@@ -322,49 +392,119 @@ def _event(chunk: object, *, tokens: int = 0, closing: bool = False) -> Frame:
     return Frame(b"data: " + msgspec.json.encode(chunk) + b"\n\n", tokens, closing)
 
 
-def _choice(delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
+def _choice(delta: Mapping[str, Any], finish: str | None = None) -> dict[str, Any]:
     return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
 
 
-def _chat_request(asked: ChatCompletionRequest) -> ChatRequest:
-    for name in ("tools", "functions", "tool_choice", "function_call"):
+def _answer_message(reply: ChatReply) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
+    if reply.calls:
+        calls = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in reply.calls
+        ]
+        message |= {"content": reply.text or None, "tool_calls": calls}
+    return message
+
+
+def _call_delta(delta: CallDelta) -> dict[str, Any]:
+    if delta.id is None:
+        return {"index": delta.index, "function": {"arguments": delta.arguments}}
+    function = {"name": delta.name, "arguments": delta.arguments}
+    return {"index": delta.index, "id": delta.id, "type": "function", "function": function}
+
+
+def _chat_request(asked: ChatCompletionRequest, *, prose: bool) -> ChatRequest:
+    for name in ("functions", "function_call"):
         if getattr(asked, name) is not None:
             _invalid(
                 f"Unsupported parameter: '{name}' is not supported with this model.", name, code="unsupported_parameter"
             )
-    if asked.response_format is not None and asked.response_format.type != "text":
-        _invalid(
-            f"Invalid parameter: 'response_format' of type '{asked.response_format.type}' is not supported "
-            "with this model.",
-            "response_format",
-        )
     if asked.n not in {None, 1}:
         _invalid("Unsupported value: 'n' must be 1 with this model.", "n", code="unsupported_value")
     if asked.logprobs or asked.top_logprobs:
         _invalid("You are not allowed to request logprobs from this model", "logprobs")
     if asked.stream_options is not None and not asked.stream:
         _invalid("The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options")
+    if asked.parallel_tool_calls is not None and not asked.tools:
+        _invalid("'parallel_tool_calls' is only allowed when 'tools' are specified.", "parallel_tool_calls")
+    turns = tuple(_turn(i, message) for i, message in enumerate(asked.messages))
+    _refuse_loose_ends(turns)
     return ChatRequest(
-        turns=tuple(_turn(i, message) for i, message in enumerate(asked.messages)),
+        turns=turns,
         max_tokens=asked.max_completion_tokens or asked.max_tokens,
         stop=(asked.stop,) if isinstance(asked.stop, str) else tuple(asked.stop or ()),
         temperature=asked.temperature,
         top_p=asked.top_p,
+        tools=tuple(
+            Tool(tool.function.name, tool.function.description or "", tool.function.parameters or {})
+            for tool in asked.tools or ()
+        ),
+        tool_choice=_tool_choice(asked),
+        parallel_calls=asked.parallel_tool_calls is not False,
+        form=_form(asked.response_format),
+        prose=prose,
     )
 
 
+def _tool_choice(asked: ChatCompletionRequest) -> ToolChoice:
+    choice = asked.tool_choice
+    if choice is not None and not asked.tools:
+        _invalid("'tool_choice' is only allowed when 'tools' are specified.", "tool_choice")
+    if isinstance(choice, NamedTool):
+        name = choice.function.name
+        if all(tool.function.name != name for tool in asked.tools or ()):
+            _invalid(f"Tool choice '{name}' not found in 'tools' parameter.", "tool_choice")
+        return ToolChoice(name=name)
+    return ToolChoice(required=choice == "required", forbidden=choice == "none")
+
+
+def _form(asked: ResponseFormat | None) -> Form | None:
+    if asked is None or asked.type == "text":
+        return None
+    if asked.type == "json_object":
+        return Form()
+    if asked.json_schema is None:
+        _invalid("Missing required parameter: 'response_format.json_schema'.", "response_format.json_schema")
+    return Form(asked.json_schema.schema, asked.json_schema.name, asked.json_schema.description or "")
+
+
+def _refuse_loose_ends(turns: tuple[Turn, ...]) -> None:
+    """Every answer of a tool belongs to a call, and every call has an answer before anybody else speaks."""
+    waiting: set[str] = set()
+    for i, turn in enumerate(turns):
+        if turn.role == "tool":
+            if turn.call_id not in waiting:
+                _invalid(
+                    "messages with role 'tool' must be a response to a preceeding message with 'tool_calls'.",
+                    f"messages.[{i}].role",
+                )
+            waiting.discard(turn.call_id or "")
+            continue
+        if waiting:
+            _invalid(
+                "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
+                "'tool_call_id'.",
+                f"messages.[{i}].role",
+            )
+        waiting = {call.id for call in turn.calls}
+
+
 def _turn(index: int, message: Message) -> Turn:
-    role: Literal["system", "user", "assistant"] = "system" if message.role == "developer" else message.role
+    role = "system" if message.role == "developer" else message.role
+    calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ())
     if message.content is None:
         if role != "assistant":
             _invalid("Invalid value for 'content': expected a string, got null.", f"messages[{index}].content")
-        return Turn(role, "")
+        return Turn(role, "", calls)
+    if role == "tool" and message.tool_call_id is None:
+        _invalid("Missing required parameter: 'tool_call_id'.", f"messages[{index}].tool_call_id")
     if isinstance(message.content, str):
-        return Turn(role, message.content)
+        return Turn(role, message.content, calls, message.tool_call_id)
     for part in message.content:
         if part.type != "text" or part.text is None:
             _invalid(f"Invalid content type. {part.type} is not supported by this model.", f"messages[{index}].content")
-    return Turn(role, "\n".join(part.text or "" for part in message.content))
+    return Turn(role, "\n".join(part.text or "" for part in message.content), calls, message.tool_call_id)
 
 
 def _decode(body: bytes, kind: type[T]) -> T:
@@ -417,11 +557,16 @@ def _error(
     return json_reply(status, body, headers)
 
 
-def _usage(usage: Usage) -> dict[str, int]:
+def _usage(usage: Usage) -> dict[str, Any]:
     return {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cache_read_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+        },
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
 
 

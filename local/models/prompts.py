@@ -49,6 +49,8 @@ _INSTRUCTION = re.compile(
     _ANY_CASE,
 )
 
+_JSON = re.compile(r"\b(?:answer|reply|respond|return|output|give|produce|write)\b[^.\n]{0,40}\bjson\b", _ANY_CASE)
+
 _TIME = re.compile(
     r"\b(?:1\d{3}|20\d{2}|\d{1,2}(?::\d{2})?\s*(?:am|pm|o'clock)|(?:mon|tues|wednes|thurs|fri|satur|sun)days?|"
     r"january|february|march|april|may|june|july|august|september|october|november|december|"
@@ -124,6 +126,11 @@ def question(own: Sequence[str]) -> str | None:
     if asked:
         return asked[-1]
     return own[0] if len(own) == 1 else None
+
+
+def wants_json(prompts: Sequence[str]) -> bool:
+    """Whether any of these asks for the answer to be a JSON object."""
+    return any(_JSON.search(prompt) for prompt in prompts)
 
 
 def statements(pool: Sequence[str], besides: str | None = None) -> list[str]:

@@ -96,7 +96,7 @@ def invoke(scorer: LeadScorer) -> Answer:
         if wanted not in {CSV, JSON, "*/*"}:
             _refuse(406, f"Accept type {wanted} is not supported")
         scores = await run_in_threadpool(scorer.score, rows)
-        return _reply(scores, sent if wanted == "*/*" else wanted)
+        return _reply(scores, scorer.version, sent if wanted == "*/*" else wanted)
 
     return answer
 
@@ -134,13 +134,13 @@ def _csv_rows(body: bytes) -> list[list[float | None]]:
         _refuse(400, f"unable to read the CSV: {wrong}")
 
 
-def _reply(scores: list[LeadScore], media_type: str) -> Reply:
+def _reply(scores: list[LeadScore], version: str, media_type: str) -> Reply:
     headers = {**_request_id(), "x-Amzn-Invoked-Production-Variant": _VARIANT}
     if media_type == CSV:
         body = "".join(f"{one.score},{one.probability!r}\n" for one in scores).encode()
         return Reply(200, body, headers, f"{CSV}; charset=utf-8")
     predictions = [{"score": one.score, "probability": one.probability} for one in scores]
-    return json_reply(200, {"predictions": predictions}, headers)
+    return json_reply(200, {"predictions": predictions, "model_version": version}, headers)
 
 
 def _refuse(status: int, message: str) -> NoReturn:

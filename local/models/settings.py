@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 CHAT_MODEL = "extractive-v1"
@@ -43,14 +42,13 @@ class Upstream:
 
 @dataclass(frozen=True)
 class Settings:
-    """``port`` 0 lets the system choose; ``state_dir`` keeps the trained scorer between runs."""
+    """``port`` 0 lets the system choose."""
 
     port: int
-    state_dir: Path
     upstream: Upstream | None = None
 
     @classmethod
-    def parse(cls, port: int, state_dir: str, environment: Mapping[str, str]) -> Settings:
+    def parse(cls, port: int, environment: Mapping[str, str]) -> Settings:
         """Check the command line and the environment.
 
         Raises:
@@ -58,7 +56,7 @@ class Settings:
         """
         if not 0 <= port <= 65_535:
             raise SettingsError(f"--port must be between 0 and 65535, not {port}")
-        return cls(port, Path(state_dir), _upstream(environment))
+        return cls(port, _upstream(environment))
 
 
 def _upstream(environment: Mapping[str, str]) -> Upstream | None:

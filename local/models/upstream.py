@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from local.models import settings
-from local.models.chat import ChatError, ChatRequest, Delta, End, Finish, Usage
+from local.models.chat import CallDelta, ChatError, ChatRequest, Delta, End, Finish, Item, Usage
 from local.models.embeddings import Embedder
+from local.models.extractive import Turn
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, AsyncStream
@@ -41,7 +42,7 @@ class UpstreamChat:
         self._model = upstream.model
         self._embedder = embedder
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta | End]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Item]:
         """Forward ``request`` and pass on what comes back.
 
         Raises:
@@ -73,12 +74,13 @@ class UpstreamChat:
             # mypy cannot tell the client's message types apart by role.
             messages=cast(
                 "list[ChatCompletionMessageParam]",
-                [{"role": turn.role, "content": turn.text} for turn in request.turns],
+                [_message(turn) for turn in request.turns],
             ),
             max_tokens=omit if request.max_tokens is None else request.max_tokens,
             stop=list(request.stop) or omit,
             temperature=omit if request.temperature is None else request.temperature,
             top_p=omit if request.top_p is None else request.top_p,
+            extra_body=_tools_and_form(request),
             stream=True,
             stream_options={"include_usage": True},
         )
@@ -89,9 +91,7 @@ class UpstreamChat:
             return model.id
         raise UpstreamError(503, _MODEL_NOT_LISTED)
 
-    async def _items(
-        self, request: ChatRequest, chunks: AsyncStream[ChatCompletionChunk]
-    ) -> AsyncGenerator[Delta | End]:
+    async def _items(self, request: ChatRequest, chunks: AsyncStream[ChatCompletionChunk]) -> AsyncGenerator[Item]:
         finish: Finish = "end"
         usage: Usage | None = None
         written = 0
@@ -101,6 +101,14 @@ class UpstreamChat:
             for choice in chunk.choices[:1]:
                 if choice.finish_reason == "length":
                     finish = "length"
+                elif choice.finish_reason == "tool_calls":
+                    finish = "tool_calls"
+                for call in choice.delta.tool_calls or ():
+                    arguments = (call.function.arguments if call.function else None) or ""
+                    tokens = self._embedder.count(arguments)
+                    written += tokens
+                    name = call.function.name if call.function else None
+                    yield CallDelta(call.index, tokens, id=call.id, name=name, arguments=arguments)
                 if text := choice.delta.content:
                     tokens = self._embedder.count(text)
                     written += tokens
@@ -108,3 +116,40 @@ class UpstreamChat:
         # Servers that report no usage get this server's own count.
         read = sum(self._embedder.count(turn.text) for turn in request.turns)
         yield End(finish, usage or Usage(read, written))
+
+
+def _message(turn: Turn) -> dict[str, Any]:
+    if turn.role == "tool":
+        return {"role": "tool", "content": turn.text, "tool_call_id": turn.call_id}
+    if not turn.calls:
+        return {"role": turn.role, "content": turn.text}
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in turn.calls
+    ]
+    return {"role": turn.role, "content": turn.text or None, "tool_calls": calls}
+
+
+def _tools_and_form(request: ChatRequest) -> dict[str, Any]:
+    """What is asked for of tools and JSON, in OpenAI's words; nothing when nothing is."""
+    body: dict[str, Any] = {}
+    if request.tools and not request.tool_choice.forbidden:
+        body["tools"] = [
+            {
+                "type": "function",
+                "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
+            }
+            for tool in request.tools
+        ]
+        if request.tool_choice.name:
+            body["tool_choice"] = {"type": "function", "function": {"name": request.tool_choice.name}}
+        elif request.tool_choice.required:
+            body["tool_choice"] = "required"
+        if not request.parallel_calls:
+            body["parallel_tool_calls"] = False
+    if request.form is not None and request.form.schema is None:
+        body["response_format"] = {"type": "json_object"}
+    elif request.form is not None:
+        schema = {"name": request.form.name or "answer", "schema": dict(request.form.schema or {})}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return body
