@@ -42,12 +42,12 @@ locals {
     async_submit = {
       description = "POST /v1/async/...: keeps the request, queues it and answers 202 with an id."
       timeout     = 15
-      environment = {
+      environment = merge(local.input_limits, {
         TABLE_NAME      = module.table.name
         BUCKET_NAME     = module.bucket.name
         QUEUE_URL       = module.async_queue.url
         RESULT_TTL_DAYS = tostring(var.result_ttl_days)
-      }
+      })
       policies = {
         read-routes       = data.aws_iam_policy_document.read_routes.json
         create-jobs       = data.aws_iam_policy_document.create_jobs.json

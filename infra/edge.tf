@@ -3,7 +3,10 @@
 locals {
   api_stage = "api"
 
-  request_models = ["AdminKeyRequest", "ChainExecutionRequest", "ChatCompletionRequest", "EmbeddingRequest"]
+  request_models = [
+    "AdminKeyRequest", "ChainExecutionRequest", "ChatCompletionRequest", "ChatRequest", "ClassifyRequest",
+    "CompletionRequest", "EmbeddingRequest", "ScoreRequest",
+  ]
 }
 
 module "api" {

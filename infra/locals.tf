@@ -15,7 +15,7 @@ locals {
   # Whatever only mentions a thing takes these, and so is created at the same time as the thing.
 
   functions = [
-    "authorizer", "chat_completions", "embeddings", "models", "health",
+    "authorizer", "chat_completions", "completions", "chat", "embeddings", "classify", "score", "models", "health",
     "async_submit", "async_worker", "async_status",
     "workflow_start", "workflow_run_step", "workflow_finish", "workflow_ended", "workflow_status",
     "publish_events", "admin_keys",
@@ -73,18 +73,45 @@ locals {
       REQUEST_LOG_TTL_DAYS    = tostring(var.request_log_ttl_days)
       ATTEMPT_TIMEOUT_SECONDS = tostring(var.attempt_timeout_seconds)
       MAX_ATTEMPTS            = tostring(var.max_attempts)
+      CIRCUIT_FAILURES        = tostring(var.circuit_failures)
+      CIRCUIT_OPEN_SECONDS    = tostring(var.circuit_open_seconds)
+      CIRCUIT_CACHE_SECONDS   = tostring(var.circuit_cache_seconds)
+      MAX_OUTPUT_TOKENS       = tostring(var.max_output_tokens)
     },
+    var.hedge_after_ms == null ? {} : { HEDGE_AFTER_MS = tostring(var.hedge_after_ms) },
     var.bedrock_endpoint_url == null ? {} : { AWS_ENDPOINT_URL_BEDROCK_RUNTIME = var.bedrock_endpoint_url },
   )
 
+  # Of the functions that score. Their bodies are large by nature and limited by rows.
+  scoring_environment = merge(
+    local.inference_environment,
+    var.sagemaker_endpoint_url == null ? {} : { AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME = var.sagemaker_endpoint_url },
+  )
+
+  # Of the functions that take a body from callers and pass it on to models.
+  input_limits = {
+    MAX_INPUT_BYTES = tostring(var.max_input_bytes)
+  }
+
   # Policies of the functions that call models, whichever mode they serve.
+  routing_policies = {
+    read-routes       = data.aws_iam_policy_document.read_routes.json
+    share-circuits    = data.aws_iam_policy_document.share_circuits.json
+    write-request-log = data.aws_iam_policy_document.write_request_log.json
+    use-key           = data.aws_iam_policy_document.use_key.json
+  }
   inference_policies = merge(
-    {
-      read-routes       = data.aws_iam_policy_document.read_routes.json
-      write-request-log = data.aws_iam_policy_document.write_request_log.json
-      read-secret       = data.aws_iam_policy_document.read_secret.json
-      use-key           = data.aws_iam_policy_document.use_key.json
-    },
+    local.routing_policies,
+    { read-secret = data.aws_iam_policy_document.read_secret.json },
     length(local.bedrock_model_arns) == 0 ? {} : { invoke-models = data.aws_iam_policy_document.invoke_models.json },
+    length(local.guardrail_arns) == 0 ? {} : { apply-guardrails = data.aws_iam_policy_document.apply_guardrails.json },
+  )
+  streaming_policies = merge(
+    local.inference_policies,
+    length(local.bedrock_model_arns) == 0 ? {} : { stream-models = data.aws_iam_policy_document.stream_models.json },
+  )
+  scoring_policies = merge(
+    local.routing_policies,
+    length(local.sagemaker_endpoint_arns) == 0 ? {} : { invoke-endpoints = data.aws_iam_policy_document.invoke_endpoints.json },
   )
 }

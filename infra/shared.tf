@@ -75,6 +75,13 @@ resource "aws_s3_object" "layer" {
   source_hash = local.layer_sha256[each.key]
   kms_key_id  = module.key.arn
 
+  # Without tags of its own: the bucket has them, and the local cloud forgets those of an upload in several parts.
+  override_provider {
+    default_tags {
+      tags = {}
+    }
+  }
+
   lifecycle {
     create_before_destroy = true
 
@@ -130,19 +137,17 @@ resource "aws_dynamodb_table_item" "target" {
       operations = { L = [for operation in each.value.operations : { S = operation }] }
       created    = { N = tostring(each.value.created) }
     },
+    { capabilities = { L = [for capability in sort(each.value.capabilities) : { S = capability }] } },
     local.target_base_urls[each.key] == null ? {} : { base_url = { S = local.target_base_urls[each.key] } },
     each.value.secret_field == null ? {} : { secret_field = { S = each.value.secret_field } },
+    each.value.region == null ? {} : { region = { S = each.value.region } },
     each.value.context_length == null ? {} : { context_length = { N = tostring(each.value.context_length) } },
     each.value.max_output_tokens == null ? {} : { max_output_tokens = { N = tostring(each.value.max_output_tokens) } },
-    each.value.price == null ? {} : {
-      price = {
-        M = {
-          version         = { S = each.value.price.version }
-          input_per_mtok  = { S = each.value.price.input_per_mtok }
-          output_per_mtok = { S = each.value.price.output_per_mtok }
-        }
-      }
+    each.value.attempt_timeout_s == null ? {} : { attempt_timeout_s = { N = tostring(each.value.attempt_timeout_s) } },
+    each.value.guardrail == null ? {} : {
+      guardrail = { M = { id = { S = each.value.guardrail.id }, version = { S = each.value.guardrail.version } } }
     },
+    each.value.price == null ? {} : { price = { M = local.target_prices[each.key] } },
   ))
 }
 
@@ -153,13 +158,40 @@ resource "aws_dynamodb_table_item" "alias" {
   hash_key   = "pk"
   range_key  = "sk"
 
+  item = jsonencode(merge(
+    {
+      pk        = { S = "ROUTES" }
+      sk        = { S = "ALIAS#${each.key}" }
+      name      = { S = each.key }
+      operation = { S = each.value.operation }
+      strategy  = { S = each.value.strategy }
+      targets = {
+        L = [
+          for target in each.value.targets : {
+            M = { target = { S = target }, weight = { N = tostring(lookup(each.value.weights, target, 1)) } }
+          }
+        ]
+      }
+    },
+    length(each.value.regions) == 0 ? {} : { regions = { L = [for region in each.value.regions : { S = region }] } },
+    each.value.hedge_after_ms == null ? {} : { hedge_after_ms = { N = tostring(each.value.hedge_after_ms) } },
+  ))
+}
+
+resource "aws_dynamodb_table_item" "intent_set" {
+  for_each = var.intent_sets
+
+  table_name = module.table.id
+  hash_key   = "pk"
+  range_key  = "sk"
+
   item = jsonencode({
-    pk        = { S = "ROUTES" }
-    sk        = { S = "ALIAS#${each.key}" }
-    name      = { S = each.key }
-    operation = { S = each.value.operation }
-    strategy  = { S = each.value.strategy }
-    targets   = { L = [for target in each.value.targets : { M = { target = { S = target } } }] }
+    pk   = { S = "ROUTES" }
+    sk   = { S = "INTENTS#${each.key}" }
+    name = { S = each.key }
+    labels = {
+      L = [for label, meaning in each.value : { M = { name = { S = label }, description = { S = meaning } } }]
+    }
   })
 }
 
@@ -171,7 +203,41 @@ locals {
     )
   }
 
-  # ---- Exact ARNs of the Bedrock models that the targets name ----
+  # A rate that is not given is left out of the item: the code knows what stands in for it.
+  target_prices = {
+    for name, target in var.targets : name => merge(
+      { for field, rate in target.price : field => { S = rate } if !contains(["tiers", "batch"], field) && rate != null },
+      length(target.price.tiers) == 0 ? {} : {
+        tiers = {
+          L = [
+            for tier in target.price.tiers : {
+              M = merge(
+                { for field, rate in tier : field => { S = rate } if field != "above_input_tokens" && rate != null },
+                { above_input_tokens = { N = tostring(tier.above_input_tokens) } },
+              )
+            }
+          ]
+        }
+      },
+      target.price.batch == null ? {} : {
+        batch = { M = { for field, rate in target.price.batch : field => { S = rate } if rate != null } }
+      },
+    ) if target.price != null
+  }
+
+  # ---- Exact ARNs of what the targets name ----
+
+  sagemaker_endpoint_arns = sort(distinct([
+    for target in values(var.targets) :
+    # SageMaker writes the names of endpoints in lower case into their ARNs.
+    "arn:${local.partition}:sagemaker:${local.region}:${local.account_id}:endpoint/${lower(target.model)}" if target.provider == "sagemaker"
+  ]))
+
+  guardrail_arns = sort(distinct([
+    for target in values(var.targets) :
+    "arn:${local.partition}:bedrock:${local.region}:${local.account_id}:guardrail/${target.guardrail.id}" if target.guardrail != null
+  ]))
+
   # An inference profile (us.…) needs its own ARN and the model's in every region it may send to.
 
   bedrock_models = toset([for target in values(var.targets) : target.model if target.provider == "bedrock"])
@@ -226,6 +292,46 @@ data "aws_iam_policy_document" "invoke_models" {
     # Converse is authorised as InvokeModel.
     actions   = ["bedrock:InvokeModel"]
     resources = local.bedrock_model_arns
+  }
+}
+
+data "aws_iam_policy_document" "stream_models" {
+  statement {
+    sid = "StreamTargets"
+    # Likewise ConverseStream.
+    actions   = ["bedrock:InvokeModelWithResponseStream"]
+    resources = local.bedrock_model_arns
+  }
+}
+
+data "aws_iam_policy_document" "apply_guardrails" {
+  statement {
+    sid       = "ApplyGuardrails"
+    actions   = ["bedrock:ApplyGuardrail"]
+    resources = local.guardrail_arns
+  }
+}
+
+data "aws_iam_policy_document" "invoke_endpoints" {
+  statement {
+    sid       = "InvokeEndpoints"
+    actions   = ["sagemaker:InvokeEndpoint"]
+    resources = local.sagemaker_endpoint_arns
+  }
+}
+
+# What all functions know of a target: whether it is left alone, and how quick it has been.
+data "aws_iam_policy_document" "share_circuits" {
+  statement {
+    sid       = "ReadAndReplaceTargetState"
+    actions   = ["dynamodb:BatchGetItem", "dynamodb:PutItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["CIRCUIT#*", "HEALTH#*"]
+    }
   }
 }
 

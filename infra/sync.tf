@@ -9,11 +9,39 @@ locals {
       model      = "ChatCompletionRequest"
       timeout_ms = local.sync_timeout_ms
     }
+    create_completion = {
+      method     = "POST"
+      path       = "/v1/completions"
+      function   = "completions"
+      model      = "CompletionRequest"
+      timeout_ms = local.sync_timeout_ms
+    }
+    create_chat = {
+      method     = "POST"
+      path       = "/v1/chat"
+      function   = "chat"
+      model      = "ChatRequest"
+      timeout_ms = local.sync_timeout_ms
+    }
     create_embedding = {
       method     = "POST"
       path       = "/v1/embeddings"
       function   = "embeddings"
       model      = "EmbeddingRequest"
+      timeout_ms = local.sync_timeout_ms
+    }
+    create_classification = {
+      method     = "POST"
+      path       = "/v1/classify"
+      function   = "classify"
+      model      = "ClassifyRequest"
+      timeout_ms = local.sync_timeout_ms
+    }
+    create_score = {
+      method     = "POST"
+      path       = "/v1/score"
+      function   = "score"
+      model      = "ScoreRequest"
       timeout_ms = local.sync_timeout_ms
     }
     list_models = {
@@ -54,14 +82,38 @@ locals {
     chat_completions = {
       description = "POST /v1/chat/completions in OpenAI's wire format."
       timeout     = var.sync_timeout_seconds
-      environment = local.inference_environment
+      environment = merge(local.inference_environment, local.input_limits)
+      policies    = local.streaming_policies
+    }
+    completions = {
+      description = "POST /v1/completions in OpenAI's legacy wire format."
+      timeout     = var.sync_timeout_seconds
+      environment = merge(local.inference_environment, local.input_limits)
+      policies    = local.streaming_policies
+    }
+    chat = {
+      description = "POST /v1/chat: one prompt in, one response out."
+      timeout     = var.sync_timeout_seconds
+      environment = merge(local.inference_environment, local.input_limits)
       policies    = local.inference_policies
     }
     embeddings = {
       description = "POST /v1/embeddings in OpenAI's wire format."
       timeout     = var.sync_timeout_seconds
-      environment = local.inference_environment
+      environment = merge(local.inference_environment, local.input_limits)
       policies    = local.inference_policies
+    }
+    classify = {
+      description = "POST /v1/classify: the label that fits a text best, by likeness or by asking."
+      timeout     = var.sync_timeout_seconds
+      environment = merge(local.inference_environment, local.input_limits)
+      policies    = local.inference_policies
+    }
+    score = {
+      description = "POST /v1/score: lead scores from an endpoint, or from the same model inside the function."
+      timeout     = var.sync_timeout_seconds
+      environment = local.scoring_environment
+      policies    = local.scoring_policies
     }
     models = {
       description = "GET /v1/models and /v1/models/{id}: the aliases and targets a key may use."

@@ -60,9 +60,16 @@ variable "package_dir" {
 
 variable "targets" {
   description = <<-EOT
-    Target => where and how to call a model. operations: chat, embed. base_url (openai_compatible only) defaults to
-    the local model server's; secret_field names the key in the provider secret. price: USD per million tokens as
-    decimal strings, with the date it was looked up as version. created: epoch seconds, shown by GET /v1/models.
+    Target => where and how to call a model.
+    provider: bedrock, openai_compatible, sagemaker (model is the endpoint's name) or in_process (model is a packaged one).
+    operations: chat, embed, classify (besides chat or embed: how it is done), score.
+    base_url (openai_compatible only) defaults to the local model server's; secret_field names the key in the provider secret.
+    capabilities of a chat target: streaming, tools, json_schema. region: where the model runs; a target that does not say
+    is never chosen by region. attempt_timeout_s: shorter than attempt_timeout_seconds, for a target that is quick or given up.
+    guardrail (bedrock only): id and version of a Bedrock guardrail that every call goes through.
+    price: USD per million tokens as decimal strings, with the date it was looked up as version; a class of tokens without
+    a rate of its own is charged as input or output. tiers replace the rates of longer prompts; batch are the rates of the
+    provider's own batch service. created: epoch seconds, shown by GET /v1/models.
   EOT
   type = map(object({
     provider          = string
@@ -70,13 +77,42 @@ variable "targets" {
     operations        = list(string)
     base_url          = optional(string)
     secret_field      = optional(string)
+    capabilities      = optional(list(string), ["streaming"])
+    region            = optional(string)
     context_length    = optional(number)
     max_output_tokens = optional(number)
+    attempt_timeout_s = optional(number)
     created           = optional(number, 1795219200) # 2026-11-21
+    guardrail = optional(object({
+      id      = string
+      version = string
+    }))
     price = optional(object({
-      version         = string
-      input_per_mtok  = string
-      output_per_mtok = string
+      version                 = string
+      input_per_mtok          = string
+      output_per_mtok         = optional(string, "0")
+      cache_read_per_mtok     = optional(string)
+      cache_write_per_mtok    = optional(string)
+      cache_write_1h_per_mtok = optional(string)
+      reasoning_per_mtok      = optional(string)
+      per_request_usd         = optional(string)
+      tiers = optional(list(object({
+        above_input_tokens      = number
+        input_per_mtok          = string
+        output_per_mtok         = optional(string, "0")
+        cache_read_per_mtok     = optional(string)
+        cache_write_per_mtok    = optional(string)
+        cache_write_1h_per_mtok = optional(string)
+        reasoning_per_mtok      = optional(string)
+      })), [])
+      batch = optional(object({
+        input_per_mtok          = string
+        output_per_mtok         = optional(string, "0")
+        cache_read_per_mtok     = optional(string)
+        cache_write_per_mtok    = optional(string)
+        cache_write_1h_per_mtok = optional(string)
+        reasoning_per_mtok      = optional(string)
+      }))
     }))
   }))
   nullable = false
@@ -87,24 +123,54 @@ variable "targets" {
   }
 
   validation {
-    condition     = alltrue([for target in values(var.targets) : contains(["bedrock", "openai_compatible"], target.provider)])
-    error_message = "The provider of every target must be bedrock or openai_compatible."
+    condition     = alltrue([for target in values(var.targets) : contains(["bedrock", "openai_compatible", "sagemaker", "in_process"], target.provider)])
+    error_message = "The provider of every target must be bedrock, openai_compatible, sagemaker or in_process."
   }
 
   validation {
     condition = alltrue([
       for target in values(var.targets) :
-      length(target.operations) > 0 && length(setsubtract(target.operations, ["chat", "embed"])) == 0
+      length(target.operations) > 0 && length(setsubtract(target.operations, ["chat", "embed", "classify", "score"])) == 0
     ])
-    error_message = "Every target must offer at least one of the operations chat and embed, and no other."
+    error_message = "Every target must offer at least one of the operations chat, embed, classify and score, and no other."
   }
 
   validation {
     condition = alltrue([
       for target in values(var.targets) :
-      target.provider == "bedrock" ? target.base_url == null : target.base_url != null || var.models_url != null
+      contains(["sagemaker", "in_process"], target.provider) ? toset(target.operations) == toset(["score"]) : !contains(target.operations, "score")
     ])
-    error_message = "An openai_compatible target must have a base_url (or models_url must be set), and a bedrock target must not."
+    error_message = "Targets of sagemaker and in_process offer the operation score and nothing else, and no other target offers it."
+  }
+
+  validation {
+    condition = alltrue([
+      for target in values(var.targets) :
+      contains(target.operations, "classify") ? length(setintersection(target.operations, ["chat", "embed"])) > 0 : true
+    ])
+    error_message = "A target that classifies must also offer chat or embed, which is how it is done."
+  }
+
+  validation {
+    condition = alltrue([
+      for target in values(var.targets) : target.provider == "in_process" ? contains(["lead-scorer"], target.model) : true
+    ])
+    error_message = "The only model inside the functions is lead-scorer."
+  }
+
+  validation {
+    condition = alltrue([
+      for target in values(var.targets) : target.provider == "sagemaker" ? can(regex("^[A-Za-z0-9](-*[A-Za-z0-9]){0,62}$", target.model)) : true
+    ])
+    error_message = "The model of a sagemaker target is the name of an endpoint: at most 63 letters, digits and dashes."
+  }
+
+  validation {
+    condition = alltrue([
+      for target in values(var.targets) :
+      target.provider != "openai_compatible" ? target.base_url == null : target.base_url != null || var.models_url != null
+    ])
+    error_message = "An openai_compatible target must have a base_url (or models_url must be set), and no other target may have one."
   }
 
   validation {
@@ -116,12 +182,73 @@ variable "targets" {
   }
 
   validation {
+    condition     = alltrue([for target in values(var.targets) : length(setsubtract(target.capabilities, ["streaming", "tools", "json_schema"])) == 0])
+    error_message = "The capabilities of every target must be among streaming, tools and json_schema."
+  }
+
+  validation {
+    condition     = alltrue([for target in values(var.targets) : target.region == null ? true : can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", target.region))])
+    error_message = "The region of every target must look like us-east-1."
+  }
+
+  validation {
+    condition = alltrue([
+      for target in values(var.targets) :
+      target.region == null || target.provider == "openai_compatible" ? true : target.region == var.region
+    ])
+    error_message = "Targets of bedrock, sagemaker and in_process are called in the region of the deployment: no other can be promised."
+  }
+
+  validation {
+    condition = alltrue([
+      for target in values(var.targets) :
+      target.region == null || target.provider != "bedrock" ? true : !contains(keys(var.bedrock_profile_regions), split(".", target.model)[0])
+    ])
+    error_message = "A cross-region inference profile runs in any of several regions, so its target must not name one."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for target in values(var.targets) : [
+        for limit in [target.context_length, target.max_output_tokens] : limit == null ? true : limit >= 1 && floor(limit) == limit
+      ]
+    ]))
+    error_message = "Context lengths and output limits must be whole numbers of tokens."
+  }
+
+  validation {
+    condition     = alltrue([for target in values(var.targets) : target.attempt_timeout_s == null ? true : target.attempt_timeout_s > 0 && target.attempt_timeout_s <= 300])
+    error_message = "The attempt timeout of a target must be at most 300 seconds."
+  }
+
+  validation {
+    condition = alltrue([
+      for target in values(var.targets) : target.guardrail == null ? true :
+      target.provider == "bedrock" && contains(target.operations, "chat") && can(regex("^[a-z0-9]+$", target.guardrail.id)) && can(regex("^([1-9][0-9]{0,7}|DRAFT)$", target.guardrail.version))
+    ])
+    error_message = "Only a bedrock target for chat can have a guardrail: its id (letters and digits) and its version (a number or DRAFT)."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for target in values(var.targets) : target.price == null ? [true] : [
+        for rate in concat(
+          [for name, rate in target.price : rate if !contains(["version", "tiers", "batch"], name)],
+          target.price.batch == null ? [] : values(target.price.batch),
+          flatten([for tier in target.price.tiers : [for name, rate in tier : rate if name != "above_input_tokens"]]),
+        ) : rate == null ? true : can(regex("^(0|[1-9][0-9]*)(\\.[0-9]+)?$", rate))
+      ]
+    ]))
+    error_message = "Prices must be decimal strings without sign or exponent, such as \"0.06\"."
+  }
+
+  validation {
     condition = alltrue([
       for target in values(var.targets) : target.price == null ? true : alltrue([
-        for price in [target.price.input_per_mtok, target.price.output_per_mtok] : can(regex("^(0|[1-9][0-9]*)(\\.[0-9]+)?$", price))
+        for tier in target.price.tiers : tier.above_input_tokens >= 1 && floor(tier.above_input_tokens) == tier.above_input_tokens
       ])
     ])
-    error_message = "Prices must be decimal strings without sign or exponent, such as \"0.06\"."
+    error_message = "A tier of a price must begin above a whole number of input tokens."
   }
 
   validation {
@@ -133,17 +260,25 @@ variable "targets" {
 }
 
 variable "aliases" {
-  description = "Alias => operation and the targets that serve it, in the order in which they are tried."
+  description = <<-EOT
+    Alias => operation and the targets that serve it. strategy says in which order they are tried: priority (as listed),
+    weighted (by the weights: target => share, 1 unless given, 0 for a fallback only), round_robin, cost (cheapest for
+    the request first) or latency. regions: where every request of this alias has to be answered. hedge_after_ms: how
+    long the first target may keep silent before a second one is asked too.
+  EOT
   type = map(object({
-    operation = string
-    strategy  = optional(string, "priority")
-    targets   = list(string)
+    operation      = string
+    strategy       = optional(string, "priority")
+    targets        = list(string)
+    weights        = optional(map(number), {})
+    regions        = optional(list(string), [])
+    hedge_after_ms = optional(number)
   }))
   nullable = false
 
   validation {
-    condition     = alltrue([for alias in ["auto", "fast", "cheap", "embed"] : contains(keys(var.aliases), alias)])
-    error_message = "Every environment must have at least the aliases auto, fast, cheap and embed."
+    condition     = alltrue([for alias in ["auto", "fast", "cheap", "embed", "classify", "score"] : contains(keys(var.aliases), alias)])
+    error_message = "Every environment must have at least the aliases auto, fast, cheap, embed, classify and score."
   }
 
   validation {
@@ -152,13 +287,13 @@ variable "aliases" {
   }
 
   validation {
-    condition     = alltrue([for alias in values(var.aliases) : contains(["chat", "embed"], alias.operation)])
-    error_message = "The operation of every alias must be chat or embed."
+    condition     = alltrue([for alias in values(var.aliases) : contains(["chat", "embed", "classify", "score"], alias.operation)])
+    error_message = "The operation of every alias must be chat, embed, classify or score."
   }
 
   validation {
-    condition     = alltrue([for alias in values(var.aliases) : contains(["priority"], alias.strategy)])
-    error_message = "The strategy of every alias must be priority."
+    condition     = alltrue([for alias in values(var.aliases) : contains(["priority", "weighted", "round_robin", "cost", "latency"], alias.strategy)])
+    error_message = "The strategy of every alias must be priority, weighted, round_robin, cost or latency."
   }
 
   validation {
@@ -173,6 +308,64 @@ variable "aliases" {
       ]
     ]))
     error_message = "Every target of an alias must exist and offer the alias's operation."
+  }
+
+  validation {
+    condition = alltrue([
+      for alias in values(var.aliases) : length(setsubtract(keys(alias.weights), alias.targets)) == 0 && alltrue([
+        for weight in values(alias.weights) : weight >= 0 && weight <= 1000000 && floor(weight) == weight
+      ])
+    ])
+    error_message = "Weights must be whole numbers from 0 on, for targets of the same alias."
+  }
+
+  validation {
+    condition = alltrue([
+      for alias in values(var.aliases) :
+      alias.strategy == "weighted" ? sum([for target in alias.targets : lookup(alias.weights, target, 1)]) > 0 : length(alias.weights) == 0
+    ])
+    error_message = "Weights belong to the strategy weighted, where at least one of them must not be 0."
+  }
+
+  validation {
+    condition = alltrue([
+      for alias in values(var.aliases) : length(alias.regions) == 0 ? true : anytrue([
+        for target in alias.targets : contains(alias.regions, coalesce(try(var.targets[target].region, null), "nowhere"))
+      ])
+    ])
+    error_message = "An alias with regions must have a target in one of them, or it could serve no request."
+  }
+
+  validation {
+    condition     = alltrue([for alias in values(var.aliases) : alias.hedge_after_ms == null ? true : alias.hedge_after_ms >= 1 && floor(alias.hedge_after_ms) == alias.hedge_after_ms])
+    error_message = "hedge_after_ms must be a whole number of milliseconds, 1 or more."
+  }
+}
+
+variable "intent_sets" {
+  description = "Set => label => what it means, for POST /v1/classify with `intents` instead of labels. A meaning may be empty where the label says enough."
+  type        = map(map(string))
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for name in keys(var.intent_sets) : can(regex("^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", name))])
+    error_message = "The name of every intent set must have at most 64 letters, digits, dots, dashes and underscores."
+  }
+
+  validation {
+    condition     = alltrue([for labels in values(var.intent_sets) : length(labels) >= 2 && length(labels) <= 100])
+    error_message = "Every intent set must have 2 to 100 labels."
+  }
+
+  validation {
+    condition = alltrue([
+      for labels in values(var.intent_sets) :
+      length(distinct([for label in keys(labels) : lower(label)])) == length(labels) && alltrue([
+        for label in keys(labels) : trimspace(label) == label && length(label) >= 1 && length(label) <= 200
+      ])
+    ])
+    error_message = "Labels must have 1 to 200 characters, no spaces around them, and differ in more than upper and lower case."
   }
 }
 
@@ -194,6 +387,17 @@ variable "bedrock_endpoint_url" {
 
   validation {
     condition     = var.bedrock_endpoint_url == null ? true : can(regex("^https?://[^/]+$", var.bedrock_endpoint_url))
+    error_message = "The URL must have a scheme and a host, and no path or trailing slash."
+  }
+}
+
+variable "sagemaker_endpoint_url" {
+  description = "Endpoint for SageMaker's runtime instead of AWS's own; null on AWS."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.sagemaker_endpoint_url == null ? true : can(regex("^https?://[^/]+$", var.sagemaker_endpoint_url))
     error_message = "The URL must have a scheme and a host, and no path or trailing slash."
   }
 }
@@ -229,6 +433,77 @@ variable "max_attempts" {
   validation {
     condition     = var.max_attempts >= 1 && var.max_attempts <= 10 && floor(var.max_attempts) == var.max_attempts
     error_message = "The attempts must be a whole number between 1 and 10."
+  }
+}
+
+variable "circuit_failures" {
+  description = "Failures in a row after which a target is left alone."
+  type        = number
+  default     = 5
+  nullable    = false
+
+  validation {
+    condition     = var.circuit_failures >= 1 && var.circuit_failures <= 100 && floor(var.circuit_failures) == var.circuit_failures
+    error_message = "The failures must be a whole number between 1 and 100."
+  }
+}
+
+variable "circuit_open_seconds" {
+  description = "Seconds for which such a target is left alone, before one request tries it again."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition     = var.circuit_open_seconds >= 1 && var.circuit_open_seconds <= 3600
+    error_message = "A circuit can stay open for 1 to 3600 seconds."
+  }
+}
+
+variable "circuit_cache_seconds" {
+  description = "Seconds for which a function may go by what it last read of circuits and latencies."
+  type        = number
+  default     = 3
+  nullable    = false
+
+  validation {
+    condition     = var.circuit_cache_seconds >= 0 && var.circuit_cache_seconds <= 60
+    error_message = "Circuits can be remembered for 0 to 60 seconds."
+  }
+}
+
+variable "hedge_after_ms" {
+  description = "Milliseconds for which a first target may keep silent before a second one is asked too, unless the alias says otherwise; null for never. A hedged request may be paid for twice."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.hedge_after_ms == null ? true : var.hedge_after_ms >= 1 && floor(var.hedge_after_ms) == var.hedge_after_ms
+    error_message = "It must be a whole number of milliseconds, 1 or more."
+  }
+}
+
+variable "max_input_bytes" {
+  description = "Largest body of a request in bytes, for every route but /v1/score, which counts rows; API Gateway and Lambda take about 6 MB."
+  type        = number
+  default     = 1048576
+  nullable    = false
+
+  validation {
+    condition     = var.max_input_bytes >= 1024 && var.max_input_bytes <= 6291456 && floor(var.max_input_bytes) == var.max_input_bytes
+    error_message = "The limit must be a whole number of bytes between 1 KB and 6 MB."
+  }
+}
+
+variable "max_output_tokens" {
+  description = "Most tokens that one answer may have, whatever a request asks for and its model could write."
+  type        = number
+  default     = 16384
+  nullable    = false
+
+  validation {
+    condition     = var.max_output_tokens >= 1 && floor(var.max_output_tokens) == var.max_output_tokens
+    error_message = "The limit must be a whole number of tokens, 1 or more."
   }
 }
 

@@ -93,12 +93,12 @@ locals {
     workflow_start = {
       description = "POST /v1/workflows/{name}/executions: keeps the steps and starts the state machine."
       timeout     = 15
-      environment = {
+      environment = merge(local.input_limits, {
         TABLE_NAME        = module.table.name
         BUCKET_NAME       = module.bucket.name
         STATE_MACHINE_ARN = module.chain.arn
         RESULT_TTL_DAYS   = tostring(var.result_ttl_days)
-      }
+      })
       policies = {
         read-routes            = data.aws_iam_policy_document.read_routes.json
         create-executions      = data.aws_iam_policy_document.create_executions.json

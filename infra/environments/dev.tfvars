@@ -8,33 +8,66 @@ targets = {
   "amazon/nova-micro" = {
     provider          = "bedrock"
     model             = "us.amazon.nova-micro-v1:0"
-    operations        = ["chat"]
+    operations        = ["chat", "classify"]
+    capabilities      = ["streaming", "tools"]
     context_length    = 128000
     max_output_tokens = 10000
-    price             = { version = "2026-11-21", input_per_mtok = "0.035", output_per_mtok = "0.14" }
+    price = {
+      version             = "2026-11-21"
+      input_per_mtok      = "0.035"
+      output_per_mtok     = "0.14"
+      cache_read_per_mtok = "0.00875"
+      batch               = { input_per_mtok = "0.0175", output_per_mtok = "0.07" }
+    }
   }
   "amazon/nova-lite" = {
     provider          = "bedrock"
     model             = "us.amazon.nova-lite-v1:0"
     operations        = ["chat"]
+    capabilities      = ["streaming", "tools"]
     context_length    = 300000
     max_output_tokens = 10000
-    price             = { version = "2026-11-21", input_per_mtok = "0.06", output_per_mtok = "0.24" }
+    price = {
+      version             = "2026-11-21"
+      input_per_mtok      = "0.06"
+      output_per_mtok     = "0.24"
+      cache_read_per_mtok = "0.015"
+      batch               = { input_per_mtok = "0.03", output_per_mtok = "0.12" }
+    }
   }
   "amazon/titan-embed-v2" = {
     provider       = "bedrock"
     model          = "amazon.titan-embed-text-v2:0"
-    operations     = ["embed"]
+    operations     = ["embed", "classify"]
     context_length = 8192
     price          = { version = "2026-11-21", input_per_mtok = "0.02", output_per_mtok = "0" }
+  }
+  # Costs nothing besides the function's own time, so its price is known: zero.
+  "in-process/lead-scorer" = {
+    provider   = "in_process"
+    model      = "lead-scorer"
+    operations = ["score"]
+    price      = { version = "2026-11-21", input_per_mtok = "0" }
   }
 }
 
 aliases = {
-  auto  = { operation = "chat", targets = ["amazon/nova-lite", "amazon/nova-micro"] }
-  fast  = { operation = "chat", targets = ["amazon/nova-micro", "amazon/nova-lite"] }
-  cheap = { operation = "chat", targets = ["amazon/nova-micro"] }
-  embed = { operation = "embed", targets = ["amazon/titan-embed-v2"] }
+  auto     = { operation = "chat", targets = ["amazon/nova-lite", "amazon/nova-micro"] }
+  fast     = { operation = "chat", strategy = "latency", targets = ["amazon/nova-micro", "amazon/nova-lite"] }
+  cheap    = { operation = "chat", strategy = "cost", targets = ["amazon/nova-micro", "amazon/nova-lite"] }
+  embed    = { operation = "embed", targets = ["amazon/titan-embed-v2"] }
+  classify = { operation = "classify", targets = ["amazon/titan-embed-v2", "amazon/nova-micro"] }
+  score    = { operation = "score", targets = ["in-process/lead-scorer"] }
+}
+
+intent_sets = {
+  support = {
+    billing   = "invoices, payments, charges, refunds and prices"
+    technical = "errors, bugs, outages and how to use the product"
+    account   = "sign-in, passwords, users and permissions"
+    sales     = "new purchases, upgrades, quotes and demos"
+    complaint = "dissatisfaction with service or staff"
+  }
 }
 
 log_level                   = "DEBUG"

@@ -9,56 +9,119 @@ targets = {
   "amazon/nova-micro" = {
     provider          = "bedrock"
     model             = "us.amazon.nova-micro-v1:0"
-    operations        = ["chat"]
+    operations        = ["chat", "classify"]
+    capabilities      = ["streaming", "tools"]
     context_length    = 128000
     max_output_tokens = 10000
-    price             = { version = "2026-11-21", input_per_mtok = "0.035", output_per_mtok = "0.14" }
+    price = {
+      version             = "2026-11-21"
+      input_per_mtok      = "0.035"
+      output_per_mtok     = "0.14"
+      cache_read_per_mtok = "0.00875"
+      batch               = { input_per_mtok = "0.0175", output_per_mtok = "0.07" }
+    }
   }
   "amazon/nova-lite" = {
     provider          = "bedrock"
     model             = "us.amazon.nova-lite-v1:0"
     operations        = ["chat"]
+    capabilities      = ["streaming", "tools"]
     context_length    = 300000
     max_output_tokens = 10000
-    price             = { version = "2026-11-21", input_per_mtok = "0.06", output_per_mtok = "0.24" }
+    price = {
+      version             = "2026-11-21"
+      input_per_mtok      = "0.06"
+      output_per_mtok     = "0.24"
+      cache_read_per_mtok = "0.015"
+      batch               = { input_per_mtok = "0.03", output_per_mtok = "0.12" }
+    }
   }
   "amazon/nova-pro" = {
     provider          = "bedrock"
     model             = "us.amazon.nova-pro-v1:0"
     operations        = ["chat"]
+    capabilities      = ["streaming", "tools"]
     context_length    = 300000
     max_output_tokens = 10000
-    price             = { version = "2026-11-21", input_per_mtok = "0.8", output_per_mtok = "3.2" }
+    price = {
+      version             = "2026-11-21"
+      input_per_mtok      = "0.8"
+      output_per_mtok     = "3.2"
+      cache_read_per_mtok = "0.2"
+      batch               = { input_per_mtok = "0.4", output_per_mtok = "1.6" }
+    }
   }
   "anthropic/claude-haiku-4-5" = {
     provider          = "bedrock"
     model             = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
     operations        = ["chat"]
+    capabilities      = ["streaming", "tools", "json_schema"]
     context_length    = 200000
     max_output_tokens = 64000
-    price             = { version = "2026-11-21", input_per_mtok = "1.1", output_per_mtok = "5.5" }
+    price = {
+      version                 = "2026-11-21"
+      input_per_mtok          = "1.1"
+      output_per_mtok         = "5.5"
+      cache_read_per_mtok     = "0.11"
+      cache_write_per_mtok    = "1.375"
+      cache_write_1h_per_mtok = "2.2"
+      batch                   = { input_per_mtok = "0.55", output_per_mtok = "2.75" }
+    }
   }
   "openai/gpt-oss-120b" = {
-    provider       = "bedrock"
-    model          = "openai.gpt-oss-120b-1:0"
-    operations     = ["chat"]
-    context_length = 128000
-    price          = { version = "2026-11-21", input_per_mtok = "0.15", output_per_mtok = "0.60" }
+    provider          = "bedrock"
+    model             = "openai.gpt-oss-120b-1:0"
+    operations        = ["chat"]
+    capabilities      = ["streaming", "tools"]
+    context_length    = 128000
+    max_output_tokens = 16384
+    price = {
+      version         = "2026-11-21"
+      input_per_mtok  = "0.15"
+      output_per_mtok = "0.60"
+      batch           = { input_per_mtok = "0.075", output_per_mtok = "0.3" }
+    }
   }
   "amazon/titan-embed-v2" = {
     provider       = "bedrock"
     model          = "amazon.titan-embed-text-v2:0"
-    operations     = ["embed"]
+    operations     = ["embed", "classify"]
     context_length = 8192
     price          = { version = "2026-11-21", input_per_mtok = "0.02", output_per_mtok = "0" }
+  }
+  # An endpoint with the same model, made outside of this root and billed by the hour: so what a call costs is unknown.
+  # While there is none, the next target answers.
+  "sagemaker/lead-scorer" = {
+    provider   = "sagemaker"
+    model      = "lead-scorer"
+    operations = ["score"]
+  }
+  # Costs nothing besides the function's own time, so its price is known: zero.
+  "in-process/lead-scorer" = {
+    provider   = "in_process"
+    model      = "lead-scorer"
+    operations = ["score"]
+    price      = { version = "2026-11-21", input_per_mtok = "0" }
   }
 }
 
 aliases = {
-  auto  = { operation = "chat", targets = ["anthropic/claude-haiku-4-5", "amazon/nova-pro", "openai/gpt-oss-120b"] }
-  fast  = { operation = "chat", targets = ["amazon/nova-lite", "amazon/nova-micro"] }
-  cheap = { operation = "chat", targets = ["amazon/nova-micro", "amazon/nova-lite"] }
-  embed = { operation = "embed", targets = ["amazon/titan-embed-v2"] }
+  auto     = { operation = "chat", targets = ["anthropic/claude-haiku-4-5", "amazon/nova-pro", "openai/gpt-oss-120b"] }
+  fast     = { operation = "chat", strategy = "latency", targets = ["amazon/nova-lite", "amazon/nova-micro"] }
+  cheap    = { operation = "chat", strategy = "cost", targets = ["amazon/nova-micro", "amazon/nova-lite"] }
+  embed    = { operation = "embed", targets = ["amazon/titan-embed-v2"] }
+  classify = { operation = "classify", targets = ["amazon/titan-embed-v2", "amazon/nova-micro"] }
+  score    = { operation = "score", targets = ["sagemaker/lead-scorer", "in-process/lead-scorer"] }
+}
+
+intent_sets = {
+  support = {
+    billing   = "invoices, payments, charges, refunds and prices"
+    technical = "errors, bugs, outages and how to use the product"
+    account   = "sign-in, passwords, users and permissions"
+    sales     = "new purchases, upgrades, quotes and demos"
+    complaint = "dissatisfaction with service or staff"
+  }
 }
 
 log_retention_days         = 30

@@ -46,7 +46,6 @@ _SAME = frozenset(
         "minimum",
         "multipleOf",
         "pattern",
-        "required",
         "title",
         "type",
         "uniqueItems",
@@ -148,6 +147,8 @@ _REWRITTEN: dict[str, Callable[[Any], Schema]] = {
     "oneOf": lambda value: {"oneOf": [draft_4(schema) for schema in value]},
     "prefixItems": lambda value: {"items": [draft_4(schema) for schema in value]},
     "properties": lambda value: {"properties": _each(value)},
+    # Draft 4 has no empty list of what is required.
+    "required": lambda value: {"required": value} if value else {},
 }
 
 

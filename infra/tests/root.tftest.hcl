@@ -18,14 +18,18 @@ variables {
       operations = ["chat"]
       price      = { version = "2026-11-21", input_per_mtok = "0.06", output_per_mtok = "0.24" }
     }
-    "bedrock/embed" = { provider = "bedrock", model = "amazon.titan-embed-text-v2:0", operations = ["embed"] }
+    "bedrock/embed" = { provider = "bedrock", model = "amazon.titan-embed-text-v2:0", operations = ["embed", "classify"] }
     "other/chat"    = { provider = "openai_compatible", model = "chat", operations = ["chat"], secret_field = "other" }
+    "inside/scorer" = { provider = "in_process", model = "lead-scorer", operations = ["score"] }
   }
   aliases = {
     auto  = { operation = "chat", targets = ["bedrock/chat", "other/chat"] }
     fast  = { operation = "chat", targets = ["other/chat"] }
     cheap = { operation = "chat", targets = ["other/chat"] }
     embed = { operation = "embed", targets = ["bedrock/embed"] }
+
+    classify = { operation = "classify", targets = ["bedrock/embed"] }
+    score    = { operation = "score", targets = ["inside/scorer"] }
   }
 }
 
@@ -33,7 +37,7 @@ run "gives_every_function_exactly_its_environment" {
   command = apply
 
   assert {
-    condition     = toset(keys(local.functions_made)) == toset(local.functions) && length(local.functions) == 15
+    condition     = toset(keys(local.functions_made)) == toset(local.functions) && length(local.functions) == 19
     error_message = "Every function must be made by one of the modes."
   }
 
@@ -51,7 +55,7 @@ run "gives_every_function_exactly_its_environment" {
 
   assert {
     condition = alltrue([
-      for function in ["chat_completions", "embeddings"] : {
+      for function in ["chat_completions", "completions", "chat", "embeddings", "classify"] : {
         for name, value in local.functions_made[function].environment : name => value
         if !contains(["SLUICE_ENVIRONMENT", "SLUICE_SERVICE", "LOG_LEVEL", "AWS_XRAY_CONTEXT_MISSING"], name)
         } == {
@@ -60,10 +64,34 @@ run "gives_every_function_exactly_its_environment" {
         REQUEST_LOG_TTL_DAYS             = "90"
         ATTEMPT_TIMEOUT_SECONDS          = "20"
         MAX_ATTEMPTS                     = "2"
+        CIRCUIT_FAILURES                 = "5"
+        CIRCUIT_OPEN_SECONDS             = "30"
+        CIRCUIT_CACHE_SECONDS            = "3"
+        MAX_OUTPUT_TOKENS                = "16384"
+        MAX_INPUT_BYTES                  = "1048576"
         AWS_ENDPOINT_URL_BEDROCK_RUNTIME = "http://127.0.0.1:2"
       }
     ])
-    error_message = "The environment of chat_completions or embeddings is miswired."
+    error_message = "The environment of a function that asks models for callers is miswired."
+  }
+
+  assert {
+    condition = { for name, value in local.functions_made["score"].environment : name => value if !startswith(name, "SLUICE_") } == {
+      LOG_LEVEL                = "INFO"
+      AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
+      TABLE_NAME               = "sluice-test"
+      PROVIDER_SECRET_ARN      = "arn:aws:secretsmanager:us-east-1:123456789012:secret:mock"
+      REQUEST_LOG_TTL_DAYS     = "90"
+      ATTEMPT_TIMEOUT_SECONDS  = "20"
+      MAX_ATTEMPTS             = "2"
+      CIRCUIT_FAILURES         = "5"
+      CIRCUIT_OPEN_SECONDS     = "30"
+      CIRCUIT_CACHE_SECONDS    = "3"
+      MAX_OUTPUT_TOKENS        = "16384"
+
+      AWS_ENDPOINT_URL_BEDROCK_RUNTIME = "http://127.0.0.1:2"
+    }
+    error_message = "The environment of score is miswired."
   }
 
   assert {
@@ -96,6 +124,7 @@ run "gives_every_function_exactly_its_environment" {
       BUCKET_NAME              = "sluice-test-123456789012-us-east-1"
       QUEUE_URL                = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
       RESULT_TTL_DAYS          = "30"
+      MAX_INPUT_BYTES          = "1048576"
     }
     error_message = "The environment of async_submit is miswired."
   }
@@ -111,6 +140,10 @@ run "gives_every_function_exactly_its_environment" {
       REQUEST_LOG_TTL_DAYS             = "90"
       ATTEMPT_TIMEOUT_SECONDS          = "20"
       MAX_ATTEMPTS                     = "2"
+      CIRCUIT_FAILURES                 = "5"
+      CIRCUIT_OPEN_SECONDS             = "30"
+      CIRCUIT_CACHE_SECONDS            = "3"
+      MAX_OUTPUT_TOKENS                = "16384"
       MAX_RECEIVE_COUNT                = "5"
       RETRY_BASE_SECONDS               = "5"
       AWS_ENDPOINT_URL_BEDROCK_RUNTIME = "http://127.0.0.1:2"
@@ -136,6 +169,7 @@ run "gives_every_function_exactly_its_environment" {
       BUCKET_NAME              = "sluice-test-123456789012-us-east-1"
       STATE_MACHINE_ARN        = "arn:aws:states:us-east-1:123456789012:stateMachine:sluice-test-chain"
       RESULT_TTL_DAYS          = "30"
+      MAX_INPUT_BYTES          = "1048576"
     }
     error_message = "The environment of workflow_start is miswired."
   }
@@ -150,6 +184,10 @@ run "gives_every_function_exactly_its_environment" {
       REQUEST_LOG_TTL_DAYS             = "90"
       ATTEMPT_TIMEOUT_SECONDS          = "20"
       MAX_ATTEMPTS                     = "2"
+      CIRCUIT_FAILURES                 = "5"
+      CIRCUIT_OPEN_SECONDS             = "30"
+      CIRCUIT_CACHE_SECONDS            = "3"
+      MAX_OUTPUT_TOKENS                = "16384"
       AWS_ENDPOINT_URL_BEDROCK_RUNTIME = "http://127.0.0.1:2"
     }
     error_message = "The environment of workflow_run_step is miswired."
@@ -193,22 +231,26 @@ run "gives_every_function_a_role_of_its_own" {
   command = apply
 
   assert {
-    condition     = length(distinct([for made in values(local.functions_made) : made.role_name])) == 15
+    condition     = length(distinct([for made in values(local.functions_made) : made.role_name])) == 19
     error_message = "No two functions may share a role."
   }
 
   assert {
     condition = { for function, made in local.functions_made : function => join(" ", setsubtract(made.concerns, ["logs", "xray", "use-key"])) } == {
       authorizer        = "read-keys"
-      chat_completions  = "invoke-models read-routes read-secret write-request-log"
-      embeddings        = "invoke-models read-routes read-secret write-request-log"
+      chat_completions  = "invoke-models read-routes read-secret share-circuits stream-models write-request-log"
+      completions       = "invoke-models read-routes read-secret share-circuits stream-models write-request-log"
+      chat              = "invoke-models read-routes read-secret share-circuits write-request-log"
+      embeddings        = "invoke-models read-routes read-secret share-circuits write-request-log"
+      classify          = "invoke-models read-routes read-secret share-circuits write-request-log"
+      score             = "read-routes share-circuits write-request-log"
       models            = "read-routes"
       health            = "read-routes"
       async_submit      = "create-jobs read-routes send-jobs write-job-objects"
-      async_worker      = "invoke-models read-job-objects read-routes read-secret receive-jobs send-jobs work-on-jobs write-job-objects write-request-log"
+      async_worker      = "invoke-models read-job-objects read-routes read-secret receive-jobs send-jobs share-circuits work-on-jobs write-job-objects write-request-log"
       async_status      = "read-job-objects read-jobs settle-jobs"
       workflow_start    = "create-executions read-routes start-executions write-workflow-objects"
-      workflow_run_step = "invoke-models read-routes read-secret read-workflow-objects record-steps write-request-log write-workflow-objects"
+      workflow_run_step = "invoke-models read-routes read-secret read-workflow-objects record-steps share-circuits write-request-log write-workflow-objects"
       workflow_finish   = "finish-executions"
       workflow_ended    = "finish-executions send-to-dlq"
       workflow_status   = "describe-executions read-executions read-workflow-objects settle-executions"
@@ -404,6 +446,10 @@ run "routes_and_authorises" {
   assert {
     condition = { for operation, route in output.routes : operation => "${route.request} ${route.authorization} ${route.function}" } == {
       create_chat_completion       = "POST /v1/chat/completions CUSTOM chat_completions"
+      create_completion            = "POST /v1/completions CUSTOM completions"
+      create_chat                  = "POST /v1/chat CUSTOM chat"
+      create_classification        = "POST /v1/classify CUSTOM classify"
+      create_score                 = "POST /v1/score CUSTOM score"
       create_embedding             = "POST /v1/embeddings CUSTOM embeddings"
       list_models                  = "GET /v1/models CUSTOM models"
       retrieve_model               = "GET /v1/models/{model+} CUSTOM models"
@@ -429,14 +475,15 @@ run "puts_targets_and_aliases_into_the_table" {
 
   assert {
     condition = jsondecode(aws_dynamodb_table_item.target["bedrock/chat"].item) == jsondecode(jsonencode({
-      pk         = { S = "ROUTES" }
-      sk         = { S = "TARGET#bedrock/chat" }
-      name       = { S = "bedrock/chat" }
-      provider   = { S = "bedrock" }
-      model      = { S = "us.amazon.nova-lite-v1:0" }
-      operations = { L = [{ S = "chat" }] }
-      created    = { N = "1795219200" }
-      price      = { M = { version = { S = "2026-11-21" }, input_per_mtok = { S = "0.06" }, output_per_mtok = { S = "0.24" } } }
+      pk           = { S = "ROUTES" }
+      sk           = { S = "TARGET#bedrock/chat" }
+      name         = { S = "bedrock/chat" }
+      provider     = { S = "bedrock" }
+      model        = { S = "us.amazon.nova-lite-v1:0" }
+      operations   = { L = [{ S = "chat" }] }
+      created      = { N = "1795219200" }
+      capabilities = { L = [{ S = "streaming" }] }
+      price        = { M = { version = { S = "2026-11-21" }, input_per_mtok = { S = "0.06" }, output_per_mtok = { S = "0.24" } } }
     }))
     error_message = "A target must be stored as the functions read it."
   }
@@ -456,12 +503,12 @@ run "has_alarms_for_everything" {
   command = apply
 
   assert {
-    condition     = length(output.alarm_names) == 15 * 3 + 2 + 2 + 1 && length(distinct(output.alarm_names)) == length(output.alarm_names)
+    condition     = length(output.alarm_names) == 19 * 3 + 2 + 2 + 1 && length(distinct(output.alarm_names)) == length(output.alarm_names)
     error_message = "Functions, API, dead-letter queues and state machine must be watched."
   }
 
   assert {
-    condition     = length(output.log_group_names) == 15 + 2 + 1
+    condition     = length(output.log_group_names) == 19 + 2 + 1
     error_message = "Every function, the API and the state machine must have a log group of ours."
   }
 }

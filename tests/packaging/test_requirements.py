@@ -10,7 +10,7 @@ import pytest
 from tests.packaging.conftest import ROOT
 
 LAYER = ROOT / "layers" / "dependencies" / "requirements"
-INPUTS = [LAYER, *(ROOT / "requirements" / name for name in ("local", "dev", "ministack", "checkov"))]
+INPUTS = [LAYER, *(ROOT / "requirements" / name for name in ("local", "dev", "ministack", "checkov", "openai-suite"))]
 _PIN = re.compile(r"^(?P<name>[a-z0-9-]+)==(?P<version>\S+)")
 
 
