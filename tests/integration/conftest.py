@@ -28,7 +28,7 @@ def platform() -> Iterator[Platform]:
 
 @pytest.fixture
 def healthy(platform: Platform) -> Iterator[Platform]:
-    """The platform for a test that injects faults: they are gone before and after."""
+    """The platform for a test that injects faults: they, and what they did to circuits, are gone before and after."""
     platform.heal()
     yield platform
     platform.heal()

@@ -19,6 +19,8 @@ from openai import OpenAI
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = ROOT / ".local" / "test"
+# circuit_cache_seconds of infra/environments/local.tfvars: how long a container goes by what it read of a target.
+CIRCUIT_CACHE_S = 0.1
 T = TypeVar("T")
 
 
@@ -40,11 +42,12 @@ def eventually(probe: Callable[[], T | None], *, within_s: float, what: str) -> 
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer: status, lower-cased headers, parsed body."""
+    """An HTTP answer: status, lower-cased headers, the body as it came, and parsed when it is JSON."""
 
     status: int
     headers: dict[str, str]
     body: Any
+    raw: bytes = b""
 
 
 class Platform:
@@ -104,11 +107,9 @@ class Platform:
             sent["authorization"] = f"Bearer {bearer}"
         data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         answer = self._http.request(method, self.url + path, body=data, headers=sent)
-        return Answer(
-            answer.status,
-            {name.lower(): value for name, value in answer.headers.items()},
-            json.loads(answer.data) if answer.data else None,
-        )
+        received = {name.lower(): value for name, value in answer.headers.items()}
+        is_json = answer.data and "json" in received.get("content-type", "json")
+        return Answer(answer.status, received, json.loads(answer.data) if is_json else None, answer.data)
 
     def fault(self, model: str, **spec: object) -> None:
         """Tell the local model server to misbehave for ``model``; :meth:`heal` ends it."""
@@ -118,13 +119,31 @@ class Platform:
         )
         assert answer.status < 300, answer.data
 
-    def heal(self) -> None:
-        """End every injected fault."""
+    def end_faults(self) -> None:
+        """End every injected fault; circuits that it has opened stay as they are."""
         assert self._http.request("DELETE", f"{self.env['SLUICE_MODELS_URL']}/faults").status < 300
+
+    def heal(self) -> None:
+        """End every injected fault, and have everybody forget what it taught them of the targets."""
+        self.end_faults()
+        targets = [item["name"]["S"] for item in self.items("ROUTES") if item["sk"]["S"].startswith("TARGET#")]
+        keys = [(f"{kind}#{name}", sk) for name in targets for kind, sk in (("CIRCUIT", "STATE"), ("HEALTH", "EWMA"))]
+        table, name = self.table, self.env["SLUICE_TABLE"]
+        deleted = [
+            table.delete_item(TableName=name, Key={"pk": {"S": pk}, "sk": {"S": sk}}, ReturnValues="ALL_OLD")
+            for pk, sk in keys
+        ]
+        if any("Attributes" in answer for answer in deleted):
+            time.sleep(CIRCUIT_CACHE_S + 0.05)
+
+    @cached_property
+    def table(self) -> Any:
+        """A DynamoDB client with the operator's credentials."""
+        return self.aws("dynamodb")
 
     def items(self, partition: str) -> list[dict[str, Any]]:
         """Every item of one partition of the table, as DynamoDB's typed JSON."""
-        answer = self.aws("dynamodb").query(
+        answer = self.table.query(
             TableName=self.env["SLUICE_TABLE"],
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues={":pk": {"S": partition}},

@@ -119,6 +119,13 @@ def ended_execution(platform: Platform) -> dict[str, Any]:
 EVENTS: dict[str, tuple[str, Any]] = {
     "authorizer": ("read-keys", authorizer_event),
     "chat_completions": ("read-routes", lambda _: http("POST", "/v1/chat/completions", CHAT)),
+    "completions": (
+        "read-routes",
+        lambda _: http("POST", "/v1/completions", {"model": CHAT["model"], "prompt": "The door is red. Which colour?"}),
+    ),
+    "chat": ("read-routes", lambda _: http("POST", "/v1/chat", {"prompt": "The door is red. Which colour?"})),
+    "classify": ("read-routes", lambda _: http("POST", "/v1/classify", {"input": "red", "labels": ["red", "blue"]})),
+    "score": ("read-routes", lambda _: http("POST", "/v1/score", {"features": [1.0] * 50})),
     "embeddings": ("read-routes", lambda _: http("POST", "/v1/embeddings", {"model": "embed", "input": "x"})),
     "models": ("read-routes", lambda _: http("GET", "/v1/models")),
     "health": ("read-routes", lambda _: http("GET", "/v1/health")),

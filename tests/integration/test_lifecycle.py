@@ -60,7 +60,8 @@ def test_the_first_alarms_can_be_applied_and_watch_what_they_should(platform: Pl
     terraform = driver(Instance.named("test", ROOT, os.environ))
     terraform.variables["alarms_enabled"] = "true"
     terraform.apply(lambda _: None)
-    alarms = platform.aws("cloudwatch").describe_alarms()["MetricAlarms"]
+    pages = platform.aws("cloudwatch").get_paginator("describe_alarms").paginate()
+    alarms = [alarm for page in pages for alarm in page["MetricAlarms"]]
 
     def watching(metric: str) -> list[dict[str, Any]]:
         return [alarm for alarm in alarms if alarm["MetricName"] == metric]

@@ -16,10 +16,15 @@ OF_EVERY_FUNCTION = {"logs", "xray"}
 
 def deployed_policies(function: str) -> dict[str, str]:
     """Policy => document of one function, from the root's maps of functions."""
-    body = hcl.block(terraform(), rf"^    {function} = \{{(?=\n      description)")
-    own = hcl.policies_of(body)
-    shared = hcl.policies_of(hcl.block(terraform(), r"^  inference_policies = merge\("))
-    return own | shared if "local.inference_policies" in body else own
+    return _policies(hcl.block(terraform(), rf"^    {function} = \{{(?=\n      description)"))
+
+
+def _policies(body: str) -> dict[str, str]:
+    """Policy => document, of what stands there itself and of every shared set that is named there."""
+    found = hcl.policies_of(body)
+    for shared in re.findall(r"local\.(\w+_policies)", body):
+        found |= _policies(hcl.block(terraform(), rf"^  {shared} = (?:merge\(|\{{)"))
+    return found
 
 
 def granted() -> dict[str, tuple[hcl.Statement, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,14 +10,8 @@ from tests.contract.local_models.support import Server, running
 
 
 @pytest.fixture(scope="session")
-def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that keeps the trained scorer."""
-    return tmp_path_factory.mktemp("models") / "state"
-
-
-@pytest.fixture(scope="session")
-def shared_server(state_dir: Path) -> Iterator[Server]:
-    with running(state_dir) as server:
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("models") / "server") as server:
         yield server
 
 

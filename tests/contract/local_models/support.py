@@ -110,10 +110,10 @@ class Server:
 
 
 @contextmanager
-def running(state: Path, **environment: str) -> Iterator[Server]:
-    """Start a server on a port the system chooses; stopped, and seen to stop, at the end."""
-    command = [sys.executable, "-m", "local.models", "--port", "0", "--state-dir", str(state)]
-    log = (state.parent / f"{state.name}.log").open("w")
+def running(folder: Path, **environment: str) -> Iterator[Server]:
+    """Start a server on a port the system chooses, with its log beside `folder`; seen to stop at the end."""
+    command = [sys.executable, "-m", "local.models", "--port", "0"]
+    log = (folder.parent / f"{folder.name}.log").open("w")
     process = subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=log, text=True
     )

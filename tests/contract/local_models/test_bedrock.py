@@ -165,7 +165,7 @@ def test_an_error_has_bedrocks_shape_on_the_wire(server: Server) -> None:
         ({"messages": user(" ")}, "messages.0.content.0 is blank"),
         ({"messages": [{"role": "user", "content": [{"cachePoint": {"type": "default"}}]}]}, "cachePoint"),
         ({"inferenceConfig": {"temperature": 1.5}}, "temperature"),
-        ({"toolConfig": {"tools": [{"toolSpec": {"name": "t", "inputSchema": {"json": {}}}}]}}, "tool use"),
+        ({"toolConfig": {"tools": [{"toolSpec": {"name": "t", "inputSchema": {"json": {}}}}]}}, "type must be"),
         ({"guardrailConfig": {"guardrailIdentifier": "abc123", "guardrailVersion": "1"}}, "guardrail"),
         ({"additionalModelRequestFields": {"top_k": 5}}, "top_k"),
         ({"messages": user("word " * 40_000)}, "too long"),

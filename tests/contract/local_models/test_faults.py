@@ -471,3 +471,20 @@ def raw(server: Server, path: str, body: object) -> bytes:
         while part := client.recv(65_536):
             received += part
     return received
+
+
+# --------------------------------------------------------------------------------------------- prose
+
+
+FORM = {
+    "type": "json_schema",
+    "json_schema": {"name": "price", "schema": {"properties": {"price": {"type": "string"}}}},
+}
+
+
+def test_prose_is_text_where_json_was_asked_for_and_the_next_answer_is_json_again(server: Server) -> None:
+    server.fault(CHAT, kind="prose", times=1)
+    asked: dict[str, Any] = {"model": CHAT, "messages": BIKES, "response_format": FORM}
+    first, second = (server.openai().chat.completions.create(**asked).choices[0].message.content for _ in range(2))
+    assert first == ANSWER
+    assert isinstance(json.loads(second or ""), dict)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import xgboost
 from botocore.exceptions import ClientError
 
 from local.models import leads
+from local.models.lead_scorer import ARTEFACT
 from tests.contract.local_models.support import SCORER, Server
 
 LEADS = leads.draw(40, seed=7).features
@@ -23,6 +24,11 @@ def invoke(server: Server, body: bytes | str, content_type: str = "application/j
     return answer["ContentType"], answer["Body"].read().decode()
 
 
+def test_the_answer_says_which_version_of_the_model_it_is_from(server: Server) -> None:
+    _, body = invoke(server, json.dumps({"instances": LEADS[:1].tolist()}))
+    assert json.loads(body)["model_version"] == hashlib.sha256(ARTEFACT.read_bytes()).hexdigest()[:16]
+
+
 def predictions(server: Server, rows: list[list[Any]]) -> list[dict[str, Any]]:
     kind, body = invoke(server, json.dumps({"instances": rows}))
     assert kind == "application/json"
@@ -30,9 +36,8 @@ def predictions(server: Server, rows: list[list[Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def test_scores_agree_with_xgboost_itself_on_the_kept_model(server: Server, state_dir: Path) -> None:
-    (kept,) = state_dir.glob("lead-scorer-*.ubj")
-    booster = xgboost.Booster(model_file=kept)
+def test_scores_agree_with_xgboost_itself_on_the_same_model(server: Server) -> None:
+    booster = xgboost.Booster(model_file=ARTEFACT)
     expected = booster.predict(xgboost.DMatrix(LEADS, feature_names=list(leads.FEATURES)))
     scored = predictions(server, LEADS.tolist())
     assert [one["probability"] for one in scored] == pytest.approx(expected.tolist(), abs=1e-6)

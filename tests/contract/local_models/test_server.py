@@ -28,21 +28,9 @@ def test_health_tells_what_is_loaded(server: Server) -> None:
     assert answer.json == {"status": "ready", "models": [CHAT, EMBEDDINGS, SCORER], "chat": CHAT}
 
 
-def test_a_second_start_is_quick_and_does_not_train_again(tmp_path: Path) -> None:
-    with running(tmp_path / "state") as server:
-        assert server.call("GET", "/health").status == 200
-    (kept,) = (tmp_path / "state").iterdir()
-    before = kept.stat().st_mtime_ns
-    started = time.monotonic()
-    with running(tmp_path / "state") as server:
-        assert server.call("GET", "/health").status == 200
-    assert time.monotonic() - started < 5
-    assert kept.stat().st_mtime_ns == before
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_at_once_even_in_the_middle_of_a_hang(state_dir: Path, number: int) -> None:
-    with running(state_dir) as server:
+def test_it_stops_at_once_even_in_the_middle_of_a_hang(tmp_path: Path, number: int) -> None:
+    with running(tmp_path / "server") as server:
         server.fault(CHAT, kind="hang")
         port = int(server.url.rsplit(":", 1)[1])
         with socket.create_connection(("127.0.0.1", port)) as client:
@@ -53,30 +41,22 @@ def test_it_stops_at_once_even_in_the_middle_of_a_hang(state_dir: Path, number: 
             assert server.process.wait(6) in {0, -number}
 
 
-def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_taken_port_is_told_in_one_line() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        stopped = start("--port", str(port), "--state-dir", str(tmp_path))
+        stopped = start("--port", str(port))
     assert stopped.returncode == 1
     assert stopped.stderr.strip() == f"local models: port {port} cannot be used: Address already in use"
-
-
-def test_a_state_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    stopped = start("--port", "0", "--state-dir", str(tmp_path / "file" / "state"))
-    assert stopped.returncode == 1
-    assert stopped.stderr.strip().splitlines()[-1].startswith("local models: a model cannot be loaded:")
-    assert "Traceback" not in stopped.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "environment", "says_"),
     [
-        (["--port", "70000", "--state-dir", "x"], {}, "--port must be between 0 and 65535"),
-        (["--state-dir", "x"], {}, "--port"),
-        (["--port", "0", "--state-dir", "x"], {"SLUICE_LOCAL_LLM_URL": "localhost:11434"}, "SLUICE_LOCAL_LLM_URL"),
+        (["--port", "70000"], {}, "--port must be between 0 and 65535"),
+        ([], {}, "--port"),
+        (["--port", "0"], {"SLUICE_LOCAL_LLM_URL": "localhost:11434"}, "SLUICE_LOCAL_LLM_URL"),
     ],
 )
 def test_a_wrong_setting_is_told_by_its_name(arguments: list[str], environment: dict[str, str], says_: str) -> None:

@@ -19,9 +19,9 @@ ANSWER = "Bicycles travel free of charge."
 
 
 @pytest.fixture(scope="module")
-def gateway_server(shared_server: Server, state_dir: Path) -> Iterator[Server]:
+def gateway_server(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     environment = {"SLUICE_LOCAL_LLM_URL": f"{shared_server.url}/openai/v1/", "SLUICE_LOCAL_LLM_API_KEY": KEY}
-    with running(state_dir, **environment) as server:
+    with running(tmp_path_factory.mktemp("upstream") / "gateway", **environment) as server:
         yield server
 
 
@@ -111,11 +111,11 @@ def test_an_upstream_that_talks_garbage_is_unavailable(gateway: Server, server: 
         converse(gateway)
 
 
-def test_an_upstream_out_of_reach_is_unavailable(state_dir: Path) -> None:
+def test_an_upstream_out_of_reach_is_unavailable(tmp_path: Path) -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{reserved.getsockname()[1]}/v1"
-        with running(state_dir, SLUICE_LOCAL_LLM_URL=nobody) as server:
+        with running(tmp_path / "server", SLUICE_LOCAL_LLM_URL=nobody) as server:
             with pytest.raises(openai.InternalServerError) as caught:
                 server.openai().chat.completions.create(model=CHAT, messages=BIKES)
             assert caught.value.status_code == 503

@@ -12,8 +12,19 @@ import msgspec
 import pytest
 
 from sluice.domain import errors
+from sluice.domain.inference import ChatDelta, FinishReason, StreamEnd, TextDelta, ToolCallDelta, Usage
 from tests.contract.providers.conftest import Provider
 from tests.contract.providers.test_providers import ASK, failure
+
+
+def receive(connection: socket.socket) -> None:
+    """The whole request: closing a connection with something unread would reset it."""
+    head, _, body = connection.recv(65_536).partition(b"\r\n\r\n")
+    length = next(
+        int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
+    )
+    while len(body) < length:
+        body += connection.recv(65_536)
 
 
 @contextmanager
@@ -24,7 +35,7 @@ def answering(*pieces: bytes, pause_s: float = 0.0) -> Iterator[str]:
         def serve() -> None:
             connection, _ = listening.accept()
             with connection:
-                connection.recv(65_536)
+                receive(connection)
                 for piece in pieces:
                     try:
                         connection.sendall(piece)
@@ -96,16 +107,115 @@ def test_a_redirect_is_not_followed_with_the_key(openai_compatible: Provider) ->
         b"",
         b"{}",
         b'{"choices": [], "usage": {"prompt_tokens": 1}}',
-        b'{"choices": [{"message": {"content": "x"}}]}',
         b'{"choices": [{"message": {"content": 5}}], "usage": {"prompt_tokens": 1}}',
         b'{"choices": "\xff"}',
         b"[" * 100_000,
     ],
-    ids=["empty", "no fields", "no choice", "no usage", "wrong type", "not UTF-8", "deep"],
+    ids=["empty", "no fields", "no choice", "wrong type", "not UTF-8", "deep"],
 )
 def test_an_answer_of_another_form_is_a_protocol_error(openai_compatible: Provider, body: bytes) -> None:
     with answering(http(body)) as url:
         assert type(refused_at(openai_compatible, url)) is errors.ProviderProtocolError
+
+
+def test_tokens_that_nobody_counted_are_reckoned_and_said_to_be(openai_compatible: Provider) -> None:
+    with answering(http(b'{"choices": [{"message": {"content": "twelve chars"}}]}')) as url:
+        result = openai_compatible.adapter.chat(openai_compatible.elsewhere(url), ASK, timeout_s=5)
+    assert (result.usage.estimated, result.usage.output_tokens) == (True, 3)
+    assert result.usage.input_tokens > 10
+
+
+def sse(*events: str, ending: bytes = b"") -> bytes:
+    body = "".join(f"data: {event}\n\n" for event in events).encode() + ending
+    return b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n" + body
+
+
+def streamed(provider: Provider, *pieces: bytes, pause_s: float = 0.0) -> list[ChatDelta]:
+    with answering(*pieces, pause_s=pause_s) as url:
+        return list(provider.adapter.stream(provider.elsewhere(url), ASK, timeout_s=2))
+
+
+HELLO = '{"choices": [{"index": 0, "delta": {"content": "Hello"}}]}'
+STOP = '{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}'
+
+
+def test_comments_line_endings_and_splits_do_no_harm(openai_compatible: Provider) -> None:
+    body = (
+        sse(HELLO, STOP, "[DONE]")
+        .replace(b"data:", b": keep-alive\r\n\r\nid: 7\r\ndata:")
+        .replace(b"\n\n", b"\r\n\r\n")
+    )
+    head, _, rest = body.partition(b"keep-alive")
+    answer = streamed(openai_compatible, head, b"keep-", b"alive" + rest[:40], rest[40:], pause_s=0.02)
+    assert answer == [TextDelta("Hello"), StreamEnd(finish_reason=FinishReason.STOP)]
+
+
+def test_cached_and_reasoning_tokens_are_told_apart(openai_compatible: Provider) -> None:
+    usage = (
+        '{"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 30, "total_tokens": 130,'
+        ' "prompt_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 20},'
+        ' "completion_tokens_details": {"reasoning_tokens": 25}}}'
+    )
+    end = streamed(openai_compatible, sse(HELLO, STOP, usage, "[DONE]"))[-1]
+    assert isinstance(end, StreamEnd)
+    assert end.usage == Usage(
+        input_tokens=100, output_tokens=30, cache_read_tokens=60, cache_write_tokens=20, reasoning_tokens=25
+    )
+
+
+def test_a_stream_without_done_is_whole_once_it_has_said_why_it_ended(openai_compatible: Provider) -> None:
+    assert isinstance(streamed(openai_compatible, sse(HELLO, STOP))[-1], StreamEnd)
+
+
+def test_a_tool_call_without_an_id_gets_one(openai_compatible: Provider) -> None:
+    call = '{"choices": [{"delta": {"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}}]}'
+    end = '{"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}'
+    first, last = streamed(openai_compatible, sse(call, end, "[DONE]"))
+    assert isinstance(first, ToolCallDelta)
+    assert (first.name, first.arguments, bool(first.id)) == ("f", "{}", True)
+    assert last == StreamEnd(finish_reason=FinishReason.TOOL_CALLS)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ('{"message": "x", "type": "requests", "code": "rate_limit_exceeded"}', errors.ProviderThrottledError),
+        ('{"message": "x", "code": 429}', errors.ProviderThrottledError),
+        ('{"message": "x", "code": 503}', errors.ProviderOverloadedError),
+        ('{"message": "x", "type": "overloaded_error"}', errors.ProviderOverloadedError),
+        ('{"message": "x", "type": "server_error", "code": null}', errors.ProviderUnavailableError),
+        ('{"message": "x", "type": "invalid_request_error"}', errors.ProviderRejectedError),
+        ('{"message": "x", "code": "content_filter"}', errors.ContentFilteredError),
+        ('{"message": "x", "code": "insufficient_quota", "type": "insufficient_quota"}', errors.ProviderAuthError),
+        ('"just a text"', errors.ProviderUnavailableError),
+    ],
+)
+def test_an_error_event_has_its_error(
+    openai_compatible: Provider, error: str, kind: type[errors.ProviderError]
+) -> None:
+    with pytest.raises(errors.ProviderError) as raised:
+        streamed(openai_compatible, sse(HELLO, f'{{"error": {error}}}'))
+    assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kind"),
+    [
+        ([sse()], errors.ProviderUnavailableError),
+        ([sse(HELLO)], errors.ProviderUnavailableError),
+        ([sse(HELLO, ending=b'data: {"choices": [{"delta"')], errors.ProviderUnavailableError),
+        ([sse(HELLO, "{garbage")], errors.ProviderProtocolError),
+        ([sse(HELLO, '{"choices": 5}')], errors.ProviderProtocolError),
+        ([http(b'{"error": {"message": "x"}}', "429 Too Many Requests")], errors.ProviderThrottledError),
+    ],
+    ids=["empty", "cut", "cut in an event", "garbage", "another form", "refused"],
+)
+def test_a_stream_that_breaks_has_its_error(
+    openai_compatible: Provider, pieces: list[bytes], kind: type[errors.ProviderError]
+) -> None:
+    with pytest.raises(errors.ProviderError) as raised:
+        streamed(openai_compatible, *pieces)
+    assert type(raised.value) is kind
 
 
 def test_what_is_not_http_is_unavailable(openai_compatible: Provider) -> None:

@@ -35,6 +35,7 @@ from sluice.runtime.http import status_of
 from sluice.services.infer import Inference, RetryPolicy
 from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
 from sluice.testing.routes import BOTH, FakeRoutes, alias
+from sluice.testing.target_states import healthy
 
 plan = json.load(sys.stdin)
 
@@ -53,6 +54,7 @@ inference = Inference(
         "openai_compatible": OpenAICompatible(Secrets()),
     },
     request_log=DynamoDBRequestLog(Table(client("dynamodb", max_attempts=1), "table"), ttl_days=1),
+    watch=healthy(),
     policy=RetryPolicy(max_attempts=1),
     http_status=status_of,
 )
