@@ -32,10 +32,10 @@ def magic(package: Package) -> bytes:
 
 
 def test_every_module_has_bytecode_that_needs_no_check(package: Package) -> None:
-    if package.target.interpreter is None:
-        pytest.skip("no Python of the Lambda runtime's version on this machine: nothing is compiled")
+    # Where no Python of the Lambda runtime's version is at hand nothing is compiled: then any bytecode is wrong.
+    absent = [] if package.target.interpreter is None else ["missing"]
     wrong = {
-        name: problems(bytecode, source, magic(package)) if bytecode else ["missing"]
+        name: problems(bytecode, source, magic(package)) if bytecode else absent
         for name, source, bytecode in pairs(package)
     }
     assert {name: why for name, why in wrong.items() if why} == {}
