@@ -19,6 +19,7 @@ from sluice.adapters.dynamodb import (
     ConditionFailedError,
     Table,
     from_item,
+    size_of,
     to_attribute,
     to_item,
     to_struct,
@@ -77,6 +78,35 @@ def test_what_is_absent_is_left_out_of_an_item() -> None:
 def test_a_float_is_refused_rather_than_rounded() -> None:
     with pytest.raises(TypeError, match="float"):
         to_attribute(0.1)
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "most"),
+    [
+        ("ü", 2, 2),
+        ("", 0, 0),
+        (b"\x00" * 7, 7, 7),
+        (True, 1, 1),
+        # About a byte for every two significant digits, and one more.
+        (5, 2, 3),
+        (1_700_000_000, 2, 8),
+        (-1_700_000_123, 6, 9),
+        (Decimal("0.1234567890123456789"), 11, 14),
+        ({"a": "b"}, 5, 6),
+        (["a", "b"], 5, 7),
+        (None, 0, 0),
+    ],
+)
+def test_the_size_of_an_item_is_told_exactly_or_a_little_too_large(value: object, least: int, most: int) -> None:
+    alone = size_of({"a": value})
+    name = 0 if value is None else 1
+    assert name + least <= alone <= name + most
+    assert size_of({"a": value, "pk": "xyz"}) == alone + 5
+
+
+def test_the_size_of_a_float_is_not_guessed() -> None:
+    with pytest.raises(TypeError, match="float"):
+        size_of({"a": 0.1})
 
 
 def test_a_struct_survives_the_way_there_and_back() -> None:
@@ -157,3 +187,19 @@ def test_a_failed_condition_is_a_conflict(stub: Stubber, client: "DynamoDBClient
     stub.add_client_error("put_item", "ConditionalCheckFailedException")
     with pytest.raises(errors.StateConflictError):
         Table(client, "t").put({"pk": "P", "sk": "S"}, condition="attribute_not_exists(pk)")
+
+
+def test_an_item_is_deleted_on_a_condition(stub: Stubber, client: "DynamoDBClient") -> None:
+    sent = {
+        "TableName": "table",
+        "Key": {"pk": {"S": "a"}, "sk": {"S": "b"}},
+        "ConditionExpression": "owner = :me",
+        "ExpressionAttributeValues": {":me": {"S": "me"}},
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+    stub.add_response("delete_item", {}, sent)
+    stub.add_client_error("delete_item", "ConditionalCheckFailedException", expected_params=sent)
+    table = Table(client, "table")
+    table.delete("a", "b", condition="owner = :me", values={":me": "me"})
+    with pytest.raises(ConditionFailedError):
+        table.delete("a", "b", condition="owner = :me", values={":me": "me"})

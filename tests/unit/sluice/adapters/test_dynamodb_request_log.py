@@ -32,7 +32,7 @@ def test_an_entry_is_stored_under_key_day_and_shard_in_order_of_time() -> None:
     item = to_item(ENTRY, expires_at=5)
     assert str(item["pk"]).startswith("REQ#key_1#20231114#")
     assert int(str(item["pk"])[-1]) in range(8)
-    assert item["sk"] == "2023-11-14T22:13:20.123+00:00#request-1"
+    assert item["sk"] == "2023-11-14T22:13:20.123400+00:00#request-1"
     assert (item["status"], item["expires_at"], item["cost_micro_usd"]) == ("completed", 5, Decimal("1.050"))
 
 
@@ -40,6 +40,11 @@ def test_the_same_entry_always_has_the_same_keys() -> None:
     later = msgspec.structs.replace(ENTRY, outcome=Outcome.FAILED, latency_ms=99)
     one, two = to_item(ENTRY, expires_at=5), to_item(later, expires_at=5)
     assert (one["pk"], one["sk"]) == (two["pk"], two["sk"])
+
+
+def test_requests_that_a_caller_gave_the_same_id_are_not_taken_for_one() -> None:
+    soon = msgspec.structs.replace(ENTRY, started_at=ENTRY.started_at + 2e-6)
+    assert to_item(ENTRY, expires_at=5)["sk"] != to_item(soon, expires_at=5)["sk"]
 
 
 def test_requests_of_one_key_are_spread_over_the_shards() -> None:
@@ -89,3 +94,10 @@ def test_the_calls_of_a_request_that_took_several_survive_the_way_there_and_back
 def test_an_entry_survives_the_way_there_and_back() -> None:
     stored = from_item(plain(typed(to_item(ENTRY, expires_at=5))))
     assert stored == msgspec.structs.replace(ENTRY, started_at=1_700_000_000.123)
+
+
+def test_what_was_held_for_an_entry_and_that_it_came_from_the_cache_are_stored_where_they_say_something() -> None:
+    entry = msgspec.structs.replace(ENTRY, hold="0:202611:30x59842081", cached=True)
+    stored = from_item(plain(typed(to_item(entry, expires_at=5))))
+    assert (stored.hold, stored.cached) == ("0:202611:30x59842081", True)
+    assert not {"hold", "cached"} & typed(to_item(ENTRY, expires_at=5)).keys()

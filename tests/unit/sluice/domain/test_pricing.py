@@ -1,3 +1,4 @@
+import random
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -11,6 +12,7 @@ from sluice.domain.pricing import (
     Price,
     Rates,
     Tier,
+    ceiling,
     charge,
     cost_micro_usd,
     price_versions,
@@ -160,3 +162,94 @@ def test_a_price_is_read_from_the_strings_that_terraform_writes() -> None:
     }
     price = msgspec.convert(stored, Price, strict=False)
     assert cost_micro_usd(Usage(input_tokens=200_001), price) == 200_001 * 6
+
+
+# ---------------------------------------------------------------------------------------- the most it can be
+def any_rate(dice: random.Random) -> Decimal | None:
+    return dice.choice([None, Decimal(dice.randrange(0, 5_000)) / 100])
+
+
+def any_rates(dice: random.Random) -> dict[str, Any]:
+    special = ("cache_read_per_mtok", "cache_write_per_mtok", "cache_write_1h_per_mtok", "reasoning_per_mtok")
+    return {
+        "input_per_mtok": Decimal(dice.randrange(1, 5_000)) / 100,
+        "output_per_mtok": Decimal(dice.randrange(0, 5_000)) / 100,
+        **{name: any_rate(dice) for name in special},
+    }
+
+
+def any_price(dice: random.Random) -> Price:
+    tiers = tuple(
+        Tier(above_input_tokens=dice.randrange(1, 1_000), **any_rates(dice)) for _ in range(dice.randrange(3))
+    )
+    return Price(version="v1", per_request_usd=Decimal(dice.randrange(3)) / 1_000, tiers=tiers, **any_rates(dice))
+
+
+def any_usage(dice: random.Random, *, input_tokens: int, output_tokens: int) -> Usage:
+    read = dice.randrange(input_tokens + 1)
+    written = dice.randrange(input_tokens + 1)
+    return Usage(
+        input_tokens=dice.randrange(input_tokens + 1),
+        output_tokens=dice.randrange(output_tokens + 1),
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=dice.randrange(written + 1),
+        reasoning_tokens=dice.randrange(output_tokens + 1),
+    )
+
+
+def test_no_usage_within_the_bounds_costs_more_than_the_ceiling() -> None:
+    dice = random.Random(7)
+    for _ in range(5_000):
+        price, reads, writes = any_price(dice), dice.randrange(1, 1_200), dice.randrange(1, 300)
+        highest = ceiling(price, input_tokens=reads, writes=True)
+        assert highest is not None
+        actual = cost_micro_usd(any_usage(dice, input_tokens=reads, output_tokens=writes), price)
+        assert actual is not None
+        assert actual <= highest.cost(calls=1, input_tokens=reads, output_tokens=writes)
+
+
+def test_the_ceiling_is_the_cost_where_there_is_only_one_rate() -> None:
+    highest = ceiling(PRICE, input_tokens=7, writes=True)
+    assert highest is not None
+    assert highest.cost(calls=1, input_tokens=7, output_tokens=3) == Decimal("0.665")
+
+
+def test_a_tier_that_cannot_be_reached_does_not_matter() -> None:
+    price = msgspec.structs.replace(
+        PRICE, tiers=(Tier(above_input_tokens=100, input_per_mtok=Decimal(9), output_per_mtok=Decimal(9)),)
+    )
+    below, above = (ceiling(price, input_tokens=tokens, writes=True) for tokens in (100, 101))
+    assert below is not None
+    assert above is not None
+    assert (below.per_input_token, above.per_input_token) == (Decimal("0.035"), Decimal(9))
+
+
+@pytest.mark.parametrize(
+    ("change", "input_tokens", "writes", "known"),
+    [
+        ({}, 5, True, True),
+        ({"output_per_mtok": Decimal(-1)}, 5, True, False),
+        ({"output_per_mtok": Decimal(-1)}, 5, False, True),
+        ({"cache_write_per_mtok": Decimal("NaN")}, 5, False, False),
+        ({"cache_write_per_mtok": Decimal("NaN")}, 0, False, True),
+        ({"reasoning_per_mtok": Decimal(-1)}, 5, True, False),
+        ({"per_request_usd": Decimal("Infinity")}, 5, True, False),
+    ],
+)
+def test_there_is_no_ceiling_where_a_rate_that_may_be_needed_is_not_fixed(
+    change: dict[str, Any], input_tokens: int, writes: bool, known: bool
+) -> None:
+    price = msgspec.structs.replace(PRICE, **change)
+    assert (ceiling(price, input_tokens=input_tokens, writes=writes) is not None) is known
+
+
+def test_without_a_price_there_is_no_ceiling() -> None:
+    assert ceiling(None, input_tokens=0, writes=False) is None
+
+
+def test_each_call_is_charged() -> None:
+    price = msgspec.structs.replace(PRICE, per_request_usd=Decimal("0.5"))
+    highest = ceiling(price, input_tokens=0, writes=False)
+    assert highest is not None
+    assert highest.cost(calls=3, input_tokens=0, output_tokens=0) == 1_500_000

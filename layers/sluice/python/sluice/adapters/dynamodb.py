@@ -13,7 +13,7 @@ from sluice.domain.errors import ConfigurationError, SluiceError, StateConflictE
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
 
 ABSENT: Final = "attribute_not_exists(pk)"
 PRESENT: Final = "attribute_exists(pk)"
@@ -27,6 +27,43 @@ T = TypeVar("T")
 
 _CONFLICTS: Final = frozenset({"TransactionConflictException"})
 _THROTTLES: Final = frozenset({"ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"})
+_CANCELLING_THROTTLES: Final = frozenset({"ProvisionedThroughputExceeded", "ThrottlingError"})
+
+
+class Put(msgspec.Struct, frozen=True):
+    """One write of a transaction: a whole item, if the ``condition`` (with its ``values``) holds."""
+
+    item: Item
+    condition: str | None = None
+    values: Item | None = None
+
+    def request(self, table: str) -> "TransactWriteItemTypeDef":
+        """The write as DynamoDB takes it."""
+        put: Any = {"TableName": table, "Item": to_item(self.item), **_conditional(self.condition, self.values)}
+        return {"Put": put}
+
+
+class Update(msgspec.Struct, frozen=True):
+    """One write of a transaction: a change of an item by an ``expression``, if the ``condition`` holds.
+
+    ``values`` are those of both, with their colons. An item that is not there is made.
+    """
+
+    pk: str
+    sk: str
+    expression: str
+    values: Item
+    condition: str | None = None
+
+    def request(self, table: str) -> "TransactWriteItemTypeDef":
+        """The write as DynamoDB takes it."""
+        update: Any = {
+            "TableName": table,
+            "Key": {"pk": {"S": self.pk}, "sk": {"S": self.sk}},
+            "UpdateExpression": self.expression,
+            **_conditional(self.condition, self.values),
+        }
+        return {"Update": update}
 
 
 class ConditionFailedError(StateConflictError):
@@ -43,6 +80,8 @@ def translate(error: ClientError | BotoCoreError) -> SluiceError:
     if code == "ConditionalCheckFailedException" and isinstance(error, ClientError):
         found = cast("dict[str, Any]", error.response).get("Item")
         return ConditionFailedError(item=from_item(found) if found else None)
+    if code == "TransactionCanceledException" and isinstance(error, ClientError):
+        return _cancelled(cast("dict[str, Any]", error.response).get("CancellationReasons") or [])
     if code in _CONFLICTS:
         return StateConflictError("The table holds another state than this change needs.")
     if code in _THROTTLES:
@@ -51,6 +90,20 @@ def translate(error: ClientError | BotoCoreError) -> SluiceError:
         # A key or an index that the table does not have: the code and the deployed table do not fit each other.
         return ConfigurationError("The table refused a call of Sluice's own: ValidationException.")
     return aws.translate(error, "The table")
+
+
+def _cancelled(reasons: Sequence[Mapping[str, Any]]) -> SluiceError:
+    """Why a transaction did not take place: the first reason that says what to do about it."""
+    by_code = {str(reason.get("Code")): reason for reason in reversed(reasons)}
+    if "ConditionalCheckFailed" in by_code:
+        found = by_code["ConditionalCheckFailed"].get("Item")
+        return ConditionFailedError(item=from_item(found) if found else None)
+    if "TransactionConflict" in by_code:
+        return StateConflictError("The table holds another state than this change needs.")
+    if _CANCELLING_THROTTLES & by_code.keys():
+        return StateError("The table is throttling. Try again.", code="state_throttled")
+    codes = ", ".join(sorted(by_code.keys() - {"None"}))
+    return ConfigurationError(f"The table refused a transaction of Sluice's own: {codes}.")
 
 
 @contextmanager
@@ -113,6 +166,33 @@ def from_item(item: Mapping[str, Any]) -> dict[str, Any]:
     return {name: from_attribute(attribute) for name, attribute in item.items()}
 
 
+def size_of(values: Item) -> int:
+    """The bytes that DynamoDB counts an item for, at most; every 1,024 that are begun cost a write unit.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+    """
+    return sum(len(name.encode()) + _size_of(value) for name, value in values.items() if value is not None)
+
+
+def _size_of(value: object) -> int:
+    match value:
+        case None | bool():
+            return 1
+        case str():
+            return len(value.encode())
+        case bytes():
+            return len(value)
+        case int() | Decimal():
+            # Two digits to a byte, where they may lie across two bytes; one for the exponent, one for the sign.
+            return len(str(value)) // 2 + 3
+        case Mapping():
+            return 3 + len(value) + size_of(value)
+        case Sequence():
+            return 3 + sum(1 + _size_of(element) for element in value)
+        case _:
+            raise TypeError(f"DynamoDB has no exact form for a {type(value).__name__}.")
+
+
 def to_values(struct: msgspec.Struct) -> dict[str, Any]:
     """A struct's fields as plain values that :func:`to_item` takes; decimals stay exact."""
     values: dict[str, Any] = msgspec.to_builtins(struct, builtin_types=(Decimal,))
@@ -153,18 +233,21 @@ class Table:
         item = answer.get("Item")
         return from_item(item) if item else None
 
-    def get_many(self, keys: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-        """The items under these keys, in any order; as cheap and as old (a moment at most) as an eventual read.
+    def get_many(self, keys: Sequence[tuple[str, str]], *, consistent: bool = False) -> list[dict[str, Any]]:
+        """The items under these keys, in any order; what is not there is left out.
+
+        ``consistent`` costs twice as much and sees every finished write, of each item by itself.
 
         :raises StateError: the table answered only in part, several times over.
         """
         found: list[dict[str, Any]] = []
         for start in range(0, len(keys), LARGEST_BATCH):
-            found += self._get_batch(keys[start : start + LARGEST_BATCH])
+            found += self._get_batch(keys[start : start + LARGEST_BATCH], consistent=consistent)
         return found
 
-    def _get_batch(self, keys: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-        asked: Any = {self._name: {"Keys": [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in keys]}}
+    def _get_batch(self, keys: Sequence[tuple[str, str]], *, consistent: bool) -> list[dict[str, Any]]:
+        wanted = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in keys]
+        asked: Any = {self._name: {"Keys": wanted, "ConsistentRead": consistent}}
         found: list[dict[str, Any]] = []
         with translated():
             for _ in range(BATCH_ATTEMPTS):
@@ -189,7 +272,7 @@ class Table:
         sk: str,
         expression: str,
         *,
-        condition: str = PRESENT,
+        condition: str | None = PRESENT,
         values: Item | None = None,
         names: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
@@ -209,6 +292,25 @@ class Table:
             )
         return from_item(answer.get("Attributes", {}))
 
+    def delete(self, pk: str, sk: str, *, condition: str, values: Item | None = None) -> None:
+        """Delete an item. ``values`` are those of the ``condition``, with their colons.
+
+        :raises ConditionFailedError: the condition does not hold, which may be because there is no such item.
+        """
+        with translated():
+            self._client.delete_item(
+                TableName=self._name, Key={"pk": {"S": pk}, "sk": {"S": sk}}, **_conditional(condition, values)
+            )
+
+    def transact(self, *writes: Put | Update) -> None:
+        """Make all of these writes, or none of them.
+
+        :raises ConditionFailedError: a condition does not hold.
+        :raises StateConflictError: another transaction is about one of the items.
+        """
+        with translated():
+            self._client.transact_write_items(TransactItems=[write.request(self._name) for write in writes])
+
     def query(self, pk: str, *, prefix: str | None = None, consistent: bool = False) -> list[dict[str, Any]]:
         """Every item of a partition, in order of the sort key; with ``prefix`` those whose sort key starts so."""
         condition, values = "pk = :pk", {":pk": pk}
@@ -216,25 +318,54 @@ class Table:
             condition, values = f"{condition} AND begins_with(sk, :prefix)", values | {":prefix": prefix}
         return self._query(condition, values, ConsistentRead=consistent)
 
-    def query_index(self, index: str, pk: str, sk: str) -> list[dict[str, Any]]:
-        """The items under exactly these keys of an index (attributes ``<index>pk`` and ``<index>sk``).
+    def query_between(
+        self, pk: str, first: str, last: str, *, equals: tuple[str, object], attributes: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Items of a partition whose sort keys are from ``first`` to ``last``, as of now and not a moment ago.
+
+        Only those whose attribute (the first of ``equals``) has a value (the second), and of those only the
+        ``attributes``. The rest is read all the same, and billed.
+        """
+        names = {f"#n{number}": name for number, name in enumerate(attributes)} | {"#filter": equals[0]}
+        return self._pages(
+            "pk = :pk AND sk BETWEEN :first AND :last",
+            {":pk": pk, ":first": first, ":last": last, ":value": equals[1]},
+            FilterExpression="#filter = :value",
+            ProjectionExpression=", ".join(name for name in names if name != "#filter"),
+            ExpressionAttributeNames=names,
+            ConsistentRead=True,
+        )
+
+    def query_index(self, index: str, pk: str, sk: str | None = None) -> list[dict[str, Any]]:
+        """The items under these keys of an index (attributes ``<index>pk`` and ``<index>sk``), in order of the latter.
 
         An index follows the table with a short delay.
         """
-        return self._query(f"{index}pk = :pk AND {index}sk = :sk", {":pk": pk, ":sk": sk}, IndexName=index)
+        condition, values = f"{index}pk = :pk", {":pk": pk}
+        if sk is not None:
+            condition, values = f"{condition} AND {index}sk = :sk", values | {":sk": sk}
+        return self._query(condition, values, IndexName=index)
+
+    def iterate_index(self, index: str, pk: str, *, after: str | None, page_size: int) -> Iterator[dict[str, Any]]:
+        """The items under a partition key of an index, behind the sort key ``after``, read as they are asked for."""
+        condition, values = f"{index}pk = :pk", {":pk": pk}
+        if after is not None:
+            condition, values = f"{condition} AND {index}sk > :after", values | {":after": after}
+        yield from self._pages(condition, values, IndexName=index, PaginationConfig={"PageSize": page_size})
 
     def _query(self, condition: str, values: Item, **options: Any) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+        return list(self._pages(condition, values, **options))
+
+    def _pages(self, condition: str, values: Item, **options: Any) -> Iterator[dict[str, Any]]:
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._name,
+            KeyConditionExpression=condition,
+            ExpressionAttributeValues=to_item(values),
+            **options,
+        )
         with translated():
-            pages = self._client.get_paginator("query").paginate(
-                TableName=self._name,
-                KeyConditionExpression=condition,
-                ExpressionAttributeValues=to_item(values),
-                **options,
-            )
             for page in pages:
-                found.extend(from_item(item) for item in page["Items"])
-        return found
+                yield from map(from_item, page["Items"])
 
 
 def _conditional(condition: str | None, values: Item | None) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """The request log: one item per unit of work, in shards, so that a busy key never meets a partition's limit."""
 
 import zlib
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from sluice.adapters.dynamodb import Item, Table, to_struct
+from sluice.domain.admission import sum_of
 from sluice.domain.inference import Usage
+from sluice.domain.ledger import Spent
 from sluice.domain.pricing import Charge
 from sluice.domain.request_log import RequestLogEntry
 
@@ -14,6 +17,9 @@ from sluice.domain.request_log import RequestLogEntry
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
 SHARDS: Final = 8
 SECONDS_PER_DAY: Final = 86_400
+# Between the time and the id in a sort key, and the character that sorts next to it.
+_SEPARATOR: Final = "#"
+_AFTER_SEPARATOR: Final = chr(ord(_SEPARATOR) + 1)
 
 # Each is part of the input or of the output; stored only where there are any.
 _TOKEN_CLASSES: Final = ("cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "reasoning_tokens")
@@ -31,13 +37,52 @@ class DynamoDBRequestLog:
         self._table.put(to_item(entry, expires_at=int(entry.started_at) + self._ttl_days * SECONDS_PER_DAY))
 
 
+def spent_against(table: Table, key_id: str, hold: str, *, first: float, last: float) -> Spent:
+    """What the entries of a key add up to that name this hold and began from ``first`` to ``last`` (epoch seconds).
+
+    Entries whose cost nobody knows count without one.
+    """
+    begin, end = (datetime.fromtimestamp(moment, UTC) for moment in (first, last))
+    days = [begin.date() + timedelta(days=number) for number in range((end.date() - begin.date()).days + 1)]
+    found = (
+        item
+        for day in days
+        for shard in range(SHARDS)
+        for item in table.query_between(
+            _partition(key_id, day, shard),
+            _moment(begin),
+            f"{_moment(end)}{_AFTER_SEPARATOR}",
+            equals=("hold", hold),
+            attributes=("cost_micro_usd", "input_tokens", "output_tokens"),
+        )
+    )
+    return sum_of(_spent(item) for item in found)
+
+
+def _spent(item: Mapping[str, Any]) -> Spent:
+    return Spent(
+        input_tokens=item.get("input_tokens", 0),
+        output_tokens=item.get("output_tokens", 0),
+        cost_micro_usd=Decimal(item.get("cost_micro_usd", 0)),
+    )
+
+
+def _partition(key_id: str, day: date, shard: int) -> str:
+    return f"REQ#{key_id}#{day:%Y%m%d}#{shard}"
+
+
+def _moment(at: datetime) -> str:
+    # Callers may give many requests one id, which by the millisecond would sometimes take each other's place.
+    return at.isoformat(timespec="microseconds")
+
+
 def to_item(entry: RequestLogEntry, *, expires_at: int) -> Item:
     """The entry as it is stored. Everything in the keys follows from the entry, so a repeat finds its own item."""
     started = datetime.fromtimestamp(entry.started_at, UTC)
     shard = zlib.crc32(entry.request_id.encode()) % SHARDS
     return {
-        "pk": f"REQ#{entry.key_id}#{started:%Y%m%d}#{shard}",
-        "sk": f"{started.isoformat(timespec='milliseconds')}#{entry.request_id}",
+        "pk": _partition(entry.key_id, started.date(), shard),
+        "sk": f"{_moment(started)}{_SEPARATOR}{entry.request_id}",
         "request_id": entry.request_id,
         "key_id": entry.key_id,
         "mode": entry.mode.value,
@@ -55,6 +100,8 @@ def to_item(entry: RequestLogEntry, *, expires_at: int) -> Item:
         "latency_ms": entry.latency_ms,
         "attempts": entry.attempts,
         "fallbacks": entry.fallbacks,
+        "hold": entry.hold,
+        "cached": entry.cached or None,
         "expires_at": expires_at,
     }
 

@@ -9,7 +9,12 @@
     │   ├── PermissionDeniedError      a valid key that may not do this
     │   ├── RequestTooLargeError       the body has more bytes than the deployment takes
     │   ├── NotFoundError              no such model, job or execution (of this caller)
-    │   └── ConflictError              the thing exists in a state that forbids the change
+    │   ├── ConflictError              the thing exists in a state that forbids the change
+    │   │   └── RequestInFlightError   another request with this Idempotency-Key is still at work
+    │   ├── IdempotencyMismatchError   this Idempotency-Key came with another request before
+    │   └── LimitError                 the key has used what it may use
+    │       ├── RateLimitedError       of this minute
+    │       └── BudgetExceededError    of its money
     ├── ProviderError                  a model provider did not answer as asked
     │   ├── ProviderThrottledError     its rate limit; may carry Retry-After
     │   ├── ProviderOverloadedError    it says it is overloaded or not ready
@@ -34,6 +39,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from sluice.domain.inference import Usage
+    from sluice.domain.ledger import Limit, Standing
     from sluice.domain.routing import Report
 
 
@@ -93,6 +99,48 @@ class ConflictError(CallerError):
     """The thing exists in a state that forbids the change."""
 
     default_code = "conflict"
+
+
+class RequestInFlightError(ConflictError):
+    """Another request with the same Idempotency-Key is at work, until ``retry_after_s`` seconds from now at most."""
+
+    default_code = "idempotency_in_progress"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class IdempotencyMismatchError(CallerError):
+    """The Idempotency-Key was used before, for a request with another route or body."""
+
+    default_code = "idempotency_key_reused"
+
+
+class LimitError(CallerError):
+    """What the key may use does not hold this request. ``limit`` says which limit, ``standing`` how the key stands.
+
+    ``retry_after_s`` is the time until there is room again, ``None`` when no waiting helps.
+    """
+
+    def __init__(self, message: str, *, limit: "Limit", standing: "Standing", retry_after_s: float | None) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.standing = standing
+        self.retry_after_s = retry_after_s
+
+
+class RateLimitedError(LimitError):
+    """Too many requests or tokens in this minute; the next one may do."""
+
+    retryable = True
+    default_code = "rate_limit_exceeded"
+
+
+class BudgetExceededError(LimitError):
+    """What the request may cost is more than what is left of a budget."""
+
+    default_code = "insufficient_quota"
 
 
 class ProviderError(SluiceError):

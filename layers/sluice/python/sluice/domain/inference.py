@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from sluice.domain.ledger import NO_LIMITS, Limits
+
 Role = Literal["system", "user", "assistant", "tool"]
 
 
@@ -19,11 +21,12 @@ class Operation(StrEnum):
 
 
 class Mode(StrEnum):
-    """The way a unit of work came in."""
+    """The way a unit of work came in. ``admin`` is an administrator's own, and calls no model."""
 
     SYNC = "sync"
     ASYNC = "async"
     WORKFLOW = "workflow"
+    ADMIN = "admin"
 
 
 class FinishReason(StrEnum):
@@ -181,8 +184,10 @@ class EmbeddingResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks. ``allowed_models`` of ``None`` means every model."""
+    """Who asks. ``allowed_models`` of ``None`` means every model; no ``scopes`` means all of them."""
 
     key_id: str
     request_id: str
     allowed_models: tuple[str, ...] | None = None
+    scopes: tuple[str, ...] = ()
+    limits: Limits = NO_LIMITS

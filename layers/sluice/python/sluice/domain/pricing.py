@@ -22,6 +22,11 @@ What is not known
 No price, a rate that is negative or not a number (how some price lists say "it varies"), or batch work at a target
 without batch rates: the cost is ``None``. Unknown is never zero. A rate that no token of the request needs does not
 matter.
+
+The most it can be
+------------------
+:func:`ceiling` is what calls cost at the dearest rate that each token of theirs could be billed at. Whoever holds money
+for them before they are made holds enough, whatever classes the provider will count.
 """
 
 from collections.abc import Iterable, Sequence
@@ -125,6 +130,49 @@ def _either(rate: Decimal | None, instead: Decimal) -> Decimal:
 
 def _is_fixed(rate: Decimal) -> bool:
     return rate.is_finite() and rate >= 0
+
+
+class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that calls of one target cost, in micro-dollars: for each call, and for each token of both kinds."""
+
+    per_call: Decimal
+    per_input_token: Decimal
+    per_output_token: Decimal
+
+    def cost(self, *, calls: int, input_tokens: int, output_tokens: int) -> Decimal:
+        """What so many calls with so many tokens, all of them together, come to at most."""
+        with localcontext(_EXACT):
+            return calls * self.per_call + input_tokens * self.per_input_token + output_tokens * self.per_output_token
+
+
+def ceiling(price: Price | None, *, input_tokens: int, writes: bool) -> Ceiling | None:
+    """What calls of up to ``input_tokens`` tokens cost at most; ``None`` when there is no telling.
+
+    Of the tiers those count that so many tokens reach. ``writes`` says whether there will be output at all: the rates
+    of tokens that there cannot be do not matter.
+    """
+    if price is None:
+        return None
+    lists = [price, *(tier for tier in price.tiers if input_tokens > tier.above_input_tokens)]
+    reads = [rate for each in lists for rate in _input_rates(each)] if input_tokens else []
+    written = [rate for each in lists for rate in _output_rates(each)] if writes else []
+    if not all(map(_is_fixed, (price.per_request_usd, *reads, *written))):
+        return None
+    with localcontext(_EXACT):
+        return Ceiling(
+            per_call=price.per_request_usd * 1_000_000,
+            per_input_token=max(reads, default=Decimal(0)),
+            per_output_token=max(written, default=Decimal(0)),
+        )
+
+
+def _input_rates(rates: Rates) -> Iterable[Decimal]:
+    special = (rates.cache_read_per_mtok, rates.cache_write_per_mtok, rates.cache_write_1h_per_mtok)
+    return (rates.input_per_mtok, *(rate for rate in special if rate is not None))
+
+
+def _output_rates(rates: Rates) -> Iterable[Decimal]:
+    return (rates.output_per_mtok, _either(rates.reasoning_per_mtok, rates.output_per_mtok))
 
 
 def total_usage(charges: Sequence[Charge]) -> Usage | None:

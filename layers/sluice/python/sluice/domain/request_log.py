@@ -26,6 +26,9 @@ class RequestLogEntry(msgspec.Struct, frozen=True, kw_only=True):
     ``usage``, ``cost_micro_usd`` and ``price_version`` are of all calls that were billed. Where that was more than one
     (an answer that was repaired, a request that was hedged) ``charges`` has each, so that every cost can be reckoned
     again from its tokens. A request that failed can still have been billed.
+
+    ``hold`` is the reference of the ledger's hold (:class:`~sluice.domain.ledger.Hold`) that it was settled against;
+    ``cached`` says that the answer came from the cache, at no cost.
     """
 
     request_id: str
@@ -45,3 +48,5 @@ class RequestLogEntry(msgspec.Struct, frozen=True, kw_only=True):
     charges: tuple[Charge, ...] = ()
     attempts: int = 0
     fallbacks: int = 0
+    hold: str | None = None
+    cached: bool = False
