@@ -22,7 +22,8 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help \
-  up down status logs key redrive \
+  up down status logs \
+  key keys key-update rotate revoke usage circuits redrive \
   setup format check test package schemas scorer lock clean \
   lint type imports security validate checkov workflows states drift \
   test-unit test-contract test-packaging test-infra test-integration \
@@ -48,8 +49,38 @@ status: setup-local ## Show what runs; fails unless all of it is healthy
 logs: setup-local ## Show logs; FUNCTION=name for one function's, LINES=40, FOLLOW=1
 	@$(LOCAL) logs $(if $(FUNCTION),--function $(FUNCTION)) $(if $(LINES),--lines $(LINES)) $(if $(FOLLOW),--follow)
 
-key: setup-local ## Create an API key; NAME=who-it-is-for
-	@$(LOCAL) key $(or $(NAME),made-by-make)
+##@ Keys and operation, of any platform: SLUICE_URL and your AWS credentials, or else the one on this machine
+
+# A value as one word of the shell.
+quoted = '$(subst ','\'',$(1))'
+# --option 'value', if there is a value.
+option = $(if $(2),$(1) $(call quoted,$(2)))
+# The settings of a key, as `key` and `key-update` take them.
+KEY_SETTINGS = $(call option,--scopes,$(SCOPES)) $(call option,--models,$(MODELS)) \
+  $(call option,--rpm,$(RPM)) $(call option,--tpm,$(TPM)) $(call option,--expires-at,$(EXPIRES_AT)) \
+  $(call option,--monthly-budget-usd,$(MONTHLY_BUDGET_USD)) $(call option,--total-budget-usd,$(TOTAL_BUDGET_USD))
+NEED_KEY = $(if $(KEY),,$(error say which key: make $@ KEY=<id>, as `make keys` shows it))
+
+key: setup-local ## Create an API key; NAME= and, if it is to be limited, SCOPES= MODELS= RPM= TPM= MONTHLY_BUDGET_USD= TOTAL_BUDGET_USD= EXPIRES_AT=
+	@$(LOCAL) key $(call quoted,$(or $(NAME),made-by-make)) $(KEY_SETTINGS)
+
+keys: setup-local ## List the API keys and their limits
+	@$(LOCAL) keys
+
+key-update: setup-local ## Change an API key; KEY=id, NAME=, and the settings of `key`, where `none` takes one away
+	@$(NEED_KEY)$(LOCAL) key-update $(call quoted,$(KEY)) $(call option,--name,$(NAME)) $(KEY_SETTINGS)
+
+rotate: setup-local ## Give an API key a new secret; KEY=id, OVERLAP_SECONDS=86400 for the old one
+	@$(NEED_KEY)$(LOCAL) rotate $(call quoted,$(KEY)) $(call option,--overlap-seconds,$(OVERLAP_SECONDS))
+
+revoke: setup-local ## Revoke an API key for good; KEY=id
+	@$(NEED_KEY)$(LOCAL) revoke $(call quoted,$(KEY))
+
+usage: setup-local ## Show who spent what; BY=key,model,day FROM=2026-11-01 TO=2026-11-30 KEY=id
+	@$(LOCAL) usage $(call option,--by,$(BY)) $(call option,--from,$(FROM)) $(call option,--to,$(TO)) $(call option,--key,$(KEY))
+
+circuits: setup-local ## Show how every target of the routes is doing
+	@$(LOCAL) circuits
 
 redrive: setup-local ## Move dead letters back to their queue; QUEUE=async
 	@$(LOCAL) redrive $(QUEUE)

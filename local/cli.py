@@ -12,12 +12,11 @@ from types import FrameType
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local import admin, connection, lifecycle, logs
+from local import governance, lifecycle, logs
 from local.console import say, show_error
 from local.environment import bypass_proxy_for_loopback
 from local.errors import LocalError
 from local.instance import INSTANCE_VARIABLE, Instance
-from local.redrive import redrive
 from local.status import read_status
 
 __all__ = ["main"]
@@ -78,8 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("reset", _reset, "stop everything and remove all state but the logs")
     add("plan", _plan, "show what an apply would change; exit code 2 when anything")
     add("destroy", _destroy, "destroy all resources; the local cloud stays up")
-    add("key", _key, "create an API key (IAM-signed; any platform)").add_argument("name", help="a name to know it by")
-    _add_redrive(add("redrive", _redrive, "move dead letters back to their queue (any platform)"))
+    governance.add_verbs(add)
     return parser
 
 
@@ -87,12 +85,6 @@ def _add_logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--function", metavar="NAME", help="a function: chat_completions or its deployed name")
     parser.add_argument("--lines", type=int, default=40, help="how many lines of each log")
     parser.add_argument("--follow", action="store_true", help="go on with a function's new lines until Ctrl-C")
-
-
-def _add_redrive(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("queue", nargs="?", default="async", help="SLUICE_<QUEUE>_QUEUE_URL and _DLQ_URL name it")
-    parser.add_argument("--queue-url", help="URL of the queue, instead")
-    parser.add_argument("--dlq-url", help="URL of its dead-letter queue, instead")
 
 
 def _up(instance: Instance, options: argparse.Namespace) -> int:
@@ -138,20 +130,4 @@ def _plan(instance: Instance, _: argparse.Namespace) -> int:
 
 def _destroy(instance: Instance, _: argparse.Namespace) -> int:
     lifecycle.destroy(instance)
-    return 0
-
-
-def _key(instance: Instance, options: argparse.Namespace) -> int:
-    created = admin.create_key(connection.resolve(instance, os.environ), options.name)
-    say(f"{created['key']}\n  id {created['id']}, name {options.name}; the key is not shown again")
-    return 0
-
-
-def _redrive(instance: Instance, options: argparse.Namespace) -> int:
-    platform = connection.resolve(instance, os.environ)
-    name = options.queue.upper().replace("-", "_")
-    queue = options.queue_url or platform.require(f"SLUICE_{name}_QUEUE_URL")
-    dead_letters = options.dlq_url or platform.require(f"SLUICE_{name}_DLQ_URL")
-    moved = redrive(platform.client("sqs"), dead_letters, queue)
-    say(f"{moved} message{'' if moved == 1 else 's'} moved from {dead_letters} to {queue}")
     return 0

@@ -17,8 +17,7 @@ from typing import Any
 from functions.authorizer.settings import AuthorizerSettings
 from sluice.domain.deadline import Deadline
 from sluice.domain.errors import AuthenticationError
-from sluice.domain.keys import ApiKey
-from sluice.runtime import bootstrap
+from sluice.runtime import authorization, key_context
 from sluice.runtime.api import request_id_of
 from sluice.runtime.events import event_function
 from sluice.runtime.settings import load
@@ -32,7 +31,7 @@ from sluice.telemetry import logs
 def authorize() -> Authorize:
     """Built once per container."""
     settings = load(AuthorizerSettings, os.environ)
-    return bootstrap.authorize(settings, cache_seconds=settings.key_cache_seconds)
+    return authorization.authorize(settings, cache_seconds=settings.key_cache_seconds)
 
 
 @event_function
@@ -47,13 +46,7 @@ def handler(event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         logs.canonical(allowed=False, reason=error.message)
         return _decision(event, "Deny", principal="unknown", context={})
     logs.canonical(allowed=True, key_id=key.id)
-    return _decision(event, "Allow", principal=key.id, context=_context(key))
-
-
-def _context(key: ApiKey) -> dict[str, str]:
-    # API Gateway passes on flat values only; no list, no null.
-    context = {"key_id": key.id, "key_name": key.name}
-    return context | {"allowed_models": ",".join(key.allowed_models)} if key.allowed_models is not None else context
+    return _decision(event, "Allow", principal=key.id, context=key_context.encode(key))
 
 
 def _decision(event: dict[str, Any], effect: str, *, principal: str, context: dict[str, str]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from botocore.exceptions import ClientError
 from local import cloud
 from local.errors import LocalError
 from local.instance import Instance
-from local.redrive import redrive
 from local.terraform import Driver
 
 from .conftest import ROOT
@@ -139,20 +138,3 @@ def test_terraform_keeps_its_state_in_the_cloud_it_describes(
     cloud.client(running, "s3").delete_object(Bucket=cloud.STATE_BUCKET, Key="sluice/terraform.tfstate.tflock")
     assert driver.destroy(shown.append).summary == "1 resource changed"
     assert cloud.client(running, "iam").list_policies(Scope="Local")["Policies"] == []
-
-
-def test_dead_letters_go_back_to_their_queue_with_what_they_carried(running: Instance) -> None:
-    sqs = cloud.client(running, "sqs")
-    queue, dead_letters = (sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("work", "work-dlq"))
-    attributes = {"kind": {"DataType": "String", "StringValue": "poison"}}
-    for number in range(12):
-        sqs.send_message(QueueUrl=dead_letters, MessageBody=f"body {number}", MessageAttributes=attributes)
-    assert redrive(sqs, dead_letters, queue) == 12
-    assert redrive(sqs, dead_letters, queue) == 0
-
-    received: dict[str, Any] = {}
-    while messages := sqs.receive_message(
-        QueueUrl=queue, MaxNumberOfMessages=10, MessageAttributeNames=["All"], VisibilityTimeout=60
-    ).get("Messages"):
-        received |= {message["Body"]: message["MessageAttributes"]["kind"]["StringValue"] for message in messages}
-    assert received == {f"body {number}": "poison" for number in range(12)}

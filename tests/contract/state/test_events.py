@@ -12,18 +12,24 @@ from typing import Any
 import msgspec
 import pytest
 
+from sluice.adapters.dynamodb_audit import DynamoDBAudit
 from sluice.adapters.dynamodb_executions import DynamoDBExecutions
 from sluice.adapters.dynamodb_jobs import DynamoDBJobs
+from sluice.adapters.dynamodb_keys import DynamoDBKeys
 from sluice.adapters.dynamodb_request_log import DynamoDBRequestLog
 from sluice.adapters.dynamodb_stream import DynamoDBStream
 from sluice.adapters.eventbridge import EventBridge
+from sluice.domain.audit import Administrator, AdminVerb
 from sluice.domain.events import EventV1
 from sluice.domain.ids import new_id
 from sluice.domain.inference import Mode, Operation, Usage
 from sluice.domain.jobs import AsyncJob, Failure, JobAnswer, JobStatus
+from sluice.domain.keys import KeySettings, hash_secret
+from sluice.domain.ledger import Limits
 from sluice.domain.ports import EventBus
 from sluice.domain.request_log import Outcome, RequestLogEntry
 from sluice.domain.workflows import Execution, ExecutionStatus, StepRecord, StepStatus
+from sluice.services.manage_keys import ManageKeys
 from sluice.services.publish_events import PublishEvents, event_of
 from sluice.testing.events import FakeBus
 from tests.contract.state.conftest import Aws
@@ -223,6 +229,39 @@ def test_an_execution_is_announced_when_it_ends_and_its_steps_are_not(stream: St
     assert (event.type, event.status, event.mode) == ("sluice.workflow.failed", "failed", Mode.WORKFLOW)
     assert event.error is not None
     assert event.error.step == 1
+
+
+def test_every_change_of_a_key_is_announced_with_who_made_it_and_without_a_secret(stream: Stream) -> None:
+    administrator = Administrator(actor="arn:aws:iam::000000000000:user/ada", request_id="request-1")
+    manage = ManageKeys(DynamoDBKeys(stream.table))
+    key, first = manage.create(KeySettings(name="app", limits=Limits(rpm=5)), administrator)
+    manage.update(key.id, lambda old: msgspec.structs.replace(old, limits=Limits(rpm=6)), administrator)
+    _, second = manage.rotate(key.id, administrator, overlap_s=60)
+    manage.revoke(key.id, administrator)
+    manage.revoke(key.id, administrator)
+    events = stream.events()
+    assert [event.type for event in events] == [
+        "sluice.key.created",
+        "sluice.key.updated",
+        "sluice.key.rotated",
+        "sluice.key.revoked",
+    ]
+    assert {(event.key_id, event.resource_id, event.mode, event.actor) for event in events} == {
+        (key.id, key.id, Mode.ADMIN, administrator.actor)
+    }
+    assert events[1].changes == {"rpm": "6"}
+    assert len({event.id for event in events}) == 4
+    told = repr(events)
+    assert not any(part in told for secret in (first, second) for part in (secret, hash_secret(secret)))
+
+
+def test_a_redrive_is_announced(stream: Stream) -> None:
+    administrator = Administrator(actor="arn:aws:iam::000000000000:user/ada", request_id="request-1")
+    action = administrator.did(AdminVerb.QUEUE_REDRIVEN, "async", at=NOW + 0.5, changes={"moved": "3"})
+    DynamoDBAudit(stream.table).record(action)
+    [event] = stream.events()
+    assert (event.type, event.resource_id, event.key_id) == ("sluice.queue.redriven", "async", "-")
+    assert (event.changes, event.time) == ({"moved": "3"}, "2023-11-14T22:13:20.500Z")
 
 
 def test_the_same_records_read_again_give_the_same_ids(stream: Stream) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from local import cli, lifecycle
-from local.connection import write_values
 from local.instance import Instance
 from local.state import Applied
 
@@ -53,12 +52,6 @@ def test_an_interrupted_command_says_how_to_go_on(
     monkeypatch.setattr(lifecycle, "up", interrupted)
     assert cli.main(["up"]) == 130
     assert "run the same command again" in capsys.readouterr().err
-
-
-def test_a_queue_without_addresses_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_values(Instance.named("default", tmp_path, {}), {"SLUICE_URL": "http://127.0.0.1:1/v1"})
-    assert cli.main(["redrive", "no-such"]) == 1
-    assert "SLUICE_NO_SUCH_QUEUE_URL is not set in" in capsys.readouterr().err
 
 
 def test_logs_of_an_unknown_function_list_the_known_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,14 @@
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from functions.authorizer import handler as module
 from sluice.domain.errors import StateError
-from sluice.domain.keys import ApiKey, hash_secret, new_secret
+from sluice.domain.keys import ApiKey, caller_of, hash_secret, new_secret
+from sluice.domain.ledger import Limits
+from sluice.runtime import key_context
 from sluice.services.authorize import Authorize
 from sluice.testing.invocations import FakeLambdaContext
 from sluice.testing.keys import FakeKeys
@@ -50,13 +53,41 @@ def test_a_usable_key_opens_the_whole_stage(store: FakeKeys, headers: dict[str, 
     decision = ask(**headers)
     assert verdict(decision) == ("Allow", f"{STAGE}/*")
     assert decision["principalId"] == "key_1"
-    assert decision["context"] == {"key_id": "key_1", "key_name": "tests", "allowed_models": "auto,bedrock/one"}
+    assert decision["context"] == {
+        "key_id": "key_1",
+        "key_name": "tests",
+        "allowed_models": "auto,bedrock/one",
+        "shards": "1",
+    }
 
 
 def test_a_key_without_restriction_passes_none_on(store: FakeKeys) -> None:
     open_secret = new_secret()
-    store.create(ApiKey(id="key_2", key_hash=hash_secret(open_secret), name="open", prefix="sk", created_at=1))
-    assert ask(Authorization=f"Bearer {open_secret}")["context"] == {"key_id": "key_2", "key_name": "open"}
+    key = ApiKey(id="key_2", key_hash=hash_secret(open_secret), name="open", prefix="sk", created_at=1)
+    store.stored[key.key_hash] = key
+    assert ask(Authorization=f"Bearer {open_secret}")["context"] == {
+        "key_id": "key_2",
+        "key_name": "open",
+        "shards": "1",
+    }
+
+
+def test_what_the_key_may_use_is_passed_on_to_the_routes(store: FakeKeys) -> None:
+    secret = new_secret()
+    limits = Limits(rpm=60, monthly_budget_micro_usd=Decimal("1.5"), shards=2)
+    key = ApiKey(
+        id="key_2",
+        key_hash=hash_secret(secret),
+        name="open",
+        prefix="sk",
+        created_at=1,
+        scopes=("batch", "workflow"),
+        limits=limits,
+    )
+    store.stored[key.key_hash] = key
+    context = ask(Authorization=f"Bearer {secret}")["context"]
+    assert all(isinstance(value, str) for value in context.values())
+    assert key_context.caller(context, "request-1") == caller_of(key, "request-1")
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": f"Bearer {new_secret()}"}, {"Authorization": "Basic x"}])

@@ -1,12 +1,14 @@
-"""Events on the bus: one for each finished, failed or throttled unit of work. The schema is versioned.
+"""Events on the bus: one for each unit of work that ended, and for each change that an administrator made.
 
-Within version 1 fields are only ever added, never removed or changed in meaning.
+The schema is versioned. Within version 1 fields are only ever added, never removed or changed in meaning.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
+from sluice.domain.audit import AdminAction
 from sluice.domain.inference import Mode
 from sluice.domain.jobs import AsyncJob
 from sluice.domain.request_log import RequestLogEntry
@@ -14,6 +16,8 @@ from sluice.domain.workflows import Execution
 
 SOURCE: Final = "sluice"
 SCHEMA_VERSION: Final = "1.0"
+# The ``key_id`` of what is about no key.
+NO_KEY: Final = "-"
 
 
 class EventUsage(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +44,9 @@ class EventV1(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``id`` is the same for every delivery of the same event: consumers can drop repeats. ``time`` is RFC 3339 in UTC.
     ``resource_id`` is the request, async job or workflow execution. ``cost_micro_usd`` is a decimal string; absent
     means unknown, never zero.
+
+    In mode ``admin``, ``resource_id`` is the key or queue that was changed, ``key_id`` the key (``-`` for a queue),
+    ``actor`` the ARN of whoever did it, and ``changes`` what it is now, by field, as text.
     """
 
     schema_version: str
@@ -57,6 +64,8 @@ class EventV1(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_micro_usd: str | None = None
     latency_ms: int | None = None
     error: EventError | None = None
+    actor: str | None = None
+    changes: Mapping[str, str] | None = None
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,5 +79,5 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     sequence: str
     at: float
-    subject: RequestLogEntry | AsyncJob | Execution
+    subject: RequestLogEntry | AsyncJob | Execution | AdminAction
     before: str | None = None

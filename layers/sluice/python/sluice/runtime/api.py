@@ -10,11 +10,12 @@ from urllib.parse import unquote
 
 import msgspec
 
+from sluice.domain.audit import Administrator
 from sluice.domain.deadline import Deadline
 from sluice.domain.errors import InvalidRequestError, RequestTooLargeError, SluiceError
 from sluice.domain.ids import new_id
 from sluice.domain.inference import Caller
-from sluice.runtime import http
+from sluice.runtime import http, key_context
 from sluice.runtime.invocation import Invocation, LambdaContext
 from sluice.telemetry import logs
 
@@ -24,7 +25,7 @@ _ACCEPTED_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,128}")
 class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP request. ``resource`` is the route's template, header names are lower case, ``body`` is decoded.
 
-    ``caller`` is ``None`` on routes that the authorizer does not guard.
+    ``caller`` is ``None`` on routes that the authorizer does not guard, ``actor`` (an ARN) on those that IAM does not.
     """
 
     method: str
@@ -36,6 +37,7 @@ class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
     body: bytes = b""
     caller: Caller | None = None
+    actor: str | None = None
 
     @property
     def authenticated(self) -> Caller:
@@ -46,6 +48,16 @@ class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
         if self.caller is None:
             raise RuntimeError("This route needs the authorizer and is deployed without it.")
         return self.caller
+
+    @property
+    def administrator(self) -> Administrator:
+        """Whoever signed the request of an admin route.
+
+        :raises RuntimeError: the route is deployed without IAM, which must never go unnoticed.
+        """
+        if self.actor is None:
+            raise RuntimeError("This route needs IAM and is deployed without it.")
+        return Administrator(actor=self.actor, request_id=self.request_id)
 
 
 class ApiResponse(msgspec.Struct, frozen=True):
@@ -98,8 +110,6 @@ def _respond(handler: Handler, event: dict[str, Any], invocation: Invocation, re
 
 
 def _parse(event: dict[str, Any], deadline: Deadline, request_id: str, authorizer: dict[str, str]) -> ApiRequest:
-    key_id = authorizer.get("key_id")
-    allowed_models = authorizer.get("allowed_models")
     return ApiRequest(
         method=event["httpMethod"],
         resource=event["resource"],
@@ -110,19 +120,19 @@ def _parse(event: dict[str, Any], deadline: Deadline, request_id: str, authorize
         query=event.get("queryStringParameters") or {},
         headers=_headers(event),
         body=_body(event),
-        caller=Caller(
-            key_id=key_id,
-            request_id=request_id,
-            allowed_models=tuple(allowed_models.split(",")) if allowed_models else None,
-        )
-        if key_id
-        else None,
+        caller=key_context.caller(authorizer, request_id),
+        actor=_actor(event),
     )
 
 
 def _check_size(body: bytes, most: int | None) -> None:
     if most is not None and len(body) > most:
         raise RequestTooLargeError(f"The body may have at most {most} bytes on this route; it has {len(body)}.")
+
+
+def _actor(event: dict[str, Any]) -> str | None:
+    # API Gateway fills this in where it has checked a signature, and only there.
+    return (event.get("requestContext", {}).get("identity") or {}).get("userArn") or None
 
 
 def _headers(event: dict[str, Any]) -> dict[str, str]:

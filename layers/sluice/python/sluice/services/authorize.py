@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from sluice.domain.errors import AuthenticationError
-from sluice.domain.keys import KEY_PREFIX, ApiKey, hash_secret
+from sluice.domain.keys import KEY_PREFIX, ApiKey, KeyStatus, hash_secret
 from sluice.domain.ports import KeyStore
 
 REMEMBERED_KEYS: Final = 1_000
@@ -67,8 +67,11 @@ class Authorize:
         if key is None:
             raise AuthenticationError("The key is unknown.")
         # Not remembered but checked each time: a key expires at its own hour, not when the memory does.
-        if not key.usable_at(self._now()):
-            raise AuthenticationError(f"The key {key.id} is {'expired' if key.revoked_at is None else 'revoked'}.")
+        now = self._now()
+        if not key.usable_at(now):
+            status = key.status_at(now)
+            why = "rotated, and this secret has retired" if status is KeyStatus.ACTIVE else status.value
+            raise AuthenticationError(f"The key {key.id} is {why}.")
         return key
 
     def _look_up(self, key_hash: str) -> ApiKey | None:

@@ -1,4 +1,7 @@
-"""Tell the bus what happened, from the table's own stream: what is stored is announced, and nothing else is."""
+"""Tell the bus what happened, from the table's own stream: what is stored is announced, and nothing else is.
+
+That is the end of every unit of work, and every change that an administrator made.
+"""
 
 import hashlib
 import time
@@ -8,7 +11,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sluice.domain.events import SCHEMA_VERSION, Change, EventError, EventUsage, EventV1
+from sluice.domain.audit import AdminAction
+from sluice.domain.events import NO_KEY, SCHEMA_VERSION, Change, EventError, EventUsage, EventV1
 from sluice.domain.inference import Mode, Usage
 from sluice.domain.jobs import AsyncJob, Failure, JobStatus
 from sluice.domain.ports import ChangeReader, EventBus
@@ -23,7 +27,7 @@ _log = logs.get_logger()
 
 @dataclass(frozen=True)
 class PublishEvents:
-    """Publishes one event for each change of a batch that ends a unit of work."""
+    """Publishes one event for each change of a batch that ends a unit of work, or tells what an administrator did."""
 
     reader: ChangeReader
     bus: EventBus
@@ -69,6 +73,8 @@ def event_of(change: Change, *, environment: str) -> EventV1 | None:
         return _of_request(subject, change.at, event_id, environment)
     if isinstance(subject, AsyncJob):
         return _of_job(subject, event_id, environment)
+    if isinstance(subject, AdminAction):
+        return _of_action(subject, event_id, environment)
     return _of_execution(subject, event_id, environment)
 
 
@@ -132,6 +138,23 @@ def _of_execution(execution: Execution, event_id: str, environment: str) -> Even
         cost_micro_usd=_decimal(execution.cost_micro_usd),
         latency_ms=(ended - execution.created_at) * 1000,
         error=_error(execution.error),
+    )
+
+
+def _of_action(action: AdminAction, event_id: str, environment: str) -> EventV1:
+    is_about_key = action.verb.value.startswith("key.")
+    return EventV1(
+        schema_version=SCHEMA_VERSION,
+        id=event_id,
+        type=f"sluice.{action.verb.value}",
+        time=_rfc3339(action.at),
+        environment=environment,
+        key_id=action.subject if is_about_key else NO_KEY,
+        mode=Mode.ADMIN,
+        resource_id=action.subject,
+        status=action.status,
+        actor=action.actor,
+        changes=action.changes,
     )
 
 

@@ -17,7 +17,7 @@ class FakeLambdaContext:
         return int(self._seconds * 1000)
 
 
-def api_event(
+def api_event(  # noqa: PLR0913 - all that an event may say, most of it left out by each test
     method: str,
     resource: str,
     *,
@@ -25,20 +25,31 @@ def api_event(
     headers: Mapping[str, str] | None = None,
     path_parameters: Mapping[str, str] | None = None,
     authorizer: Mapping[str, str] | None = None,
+    query: Mapping[str, str] | None = None,
+    actor: str | None = None,
 ) -> dict[str, Any]:
-    """A proxy event of a REST API (payload 1.0). A body that is not text is sent as JSON."""
+    """A proxy event of a REST API (payload 1.0). A body that is not text is sent as JSON.
+
+    ``authorizer`` is the context of a route with API keys, ``actor`` the ARN of whoever signed for an admin route.
+    """
     return {
         "version": "1.0",
         "resource": resource,
         "path": resource,
         "httpMethod": method,
         "headers": dict(headers or {}),
-        "queryStringParameters": None,
+        "queryStringParameters": dict(query) if query else None,
         "pathParameters": dict(path_parameters) if path_parameters else None,
-        "requestContext": {"requestId": "gateway-request-1", "stage": "api", "authorizer": dict(authorizer or {})},
+        "requestContext": {
+            "requestId": "gateway-request-1",
+            "stage": "api",
+            "authorizer": dict(authorizer or {}),
+            "identity": {"userArn": actor},
+        },
         "body": body if body is None or isinstance(body, str) else json.dumps(body),
         "isBase64Encoded": False,
     }
 
 
+ADMINISTRATOR = "arn:aws:sts::000000000000:assumed-role/operators/ada"
 CALLER = {"key_id": "key_1", "key_name": "tests", "principalId": "key_1"}

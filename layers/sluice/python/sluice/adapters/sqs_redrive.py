@@ -1,0 +1,89 @@
+"""A queue's dead letters, in SQS.
+
+Receive, send, delete: a crash in between delivers a message twice, which an idempotent consumer does not notice, and
+never loses one.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sluice.adapters import aws
+from sluice.domain.redrive import DeadLetter
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+BATCH: Final = 10
+# Longer than a redrive's function lives, so that what it holds back is not received twice.
+VISIBILITY_S: Final = 60
+# Long polling asks all of SQS's servers; an answer without messages then means that there are none.
+WAIT_S: Final = 1
+
+
+class SqsDeadLetters:
+    """Implements :class:`~sluice.domain.ports.DeadLetters`."""
+
+    def __init__(self, client: "SQSClient", *, dead_letters_url: str, queue_url: str) -> None:
+        self._client = client
+        self._dead_letters_url = dead_letters_url
+        self._queue_url = queue_url
+
+    def now_ms(self) -> int:
+        with _translated():
+            answer = self._client.get_queue_attributes(
+                QueueUrl=self._dead_letters_url, AttributeNames=["ApproximateNumberOfMessages"]
+            )
+        date = answer["ResponseMetadata"]["HTTPHeaders"]["date"]
+        # An HTTP date has whole seconds, rounded down; the next one is certainly not before this call.
+        return (int(parsedate_to_datetime(date).timestamp()) + 1) * 1000
+
+    def receive(self) -> Sequence[DeadLetter]:
+        with _translated():
+            answer = self._client.receive_message(
+                QueueUrl=self._dead_letters_url,
+                MaxNumberOfMessages=BATCH,
+                MessageAttributeNames=["All"],
+                MessageSystemAttributeNames=["All"],
+                VisibilityTimeout=VISIBILITY_S,
+                WaitTimeSeconds=WAIT_S,
+            )
+        return [_letter(message) for message in answer.get("Messages", [])]
+
+    def move(self, letter: DeadLetter) -> None:
+        with _translated():
+            self._client.send_message(QueueUrl=self._queue_url, MessageBody=letter.body, **letter.attributes)
+            self._client.delete_message(QueueUrl=self._dead_letters_url, ReceiptHandle=letter.handle)
+
+    def release(self, letter: DeadLetter) -> None:
+        with _translated():
+            self._client.change_message_visibility(
+                QueueUrl=self._dead_letters_url, ReceiptHandle=letter.handle, VisibilityTimeout=0
+            )
+
+
+def _letter(message: "MessageTypeDef") -> DeadLetter:
+    system = message["Attributes"]
+    attributes: dict[str, Any] = {}
+    if own := message.get("MessageAttributes"):
+        attributes["MessageAttributes"] = own
+    if trace := system.get("AWSTraceHeader"):
+        attributes["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": trace}}
+    return DeadLetter(
+        handle=message["ReceiptHandle"],
+        body=message["Body"],
+        sent_ms=int(system["SentTimestamp"]),
+        attributes=attributes,
+    )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (ClientError, BotoCoreError) as exc:
+        raise aws.translate(exc, "The queue") from exc
