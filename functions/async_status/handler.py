@@ -4,8 +4,10 @@ import os
 from functools import cache
 
 from functions.async_status.settings import AsyncStatusSettings
+from sluice.domain.keys import Scope
 from sluice.runtime import durable
 from sluice.runtime.api import ApiRequest, ApiResponse, api_function
+from sluice.runtime.scopes import requires
 from sluice.runtime.settings import load
 from sluice.runtime.snapstart import before_snapshot
 from sluice.services.read_job import ReadJob
@@ -22,6 +24,7 @@ def service() -> ReadJob:
 
 
 @api_function
+@requires(Scope.BATCH)
 def handler(request: ApiRequest) -> ApiResponse:
     """Tell how the request stands, with its answer once there is one."""
     view = service().read(request.path_parameters["id"], request.authenticated)

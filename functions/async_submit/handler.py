@@ -4,10 +4,14 @@ import os
 from functools import cache
 
 from functions.async_submit.settings import AsyncSubmitSettings
-from sluice.runtime import durable
+from sluice.domain.keys import Scope
+from sluice.runtime import bootstrap, durable
 from sluice.runtime.api import ApiRequest, ApiResponse, api_function
+from sluice.runtime.idempotency import idempotent
+from sluice.runtime.scopes import requires
 from sluice.runtime.settings import load
 from sluice.runtime.snapstart import before_snapshot
+from sluice.services.idempotency import Idempotency
 from sluice.services.submit_job import SubmitJob
 from sluice.telemetry import logs
 from sluice.wire.async_requests import CHAT_ENDPOINT, AsyncRequest, location
@@ -27,7 +31,16 @@ def service() -> SubmitJob:
     )
 
 
+@before_snapshot
+@cache
+def replays() -> Idempotency:
+    """Built once per container."""
+    return bootstrap.idempotency(load(AsyncSubmitSettings, os.environ))
+
+
 @api_function
+@requires(Scope.BATCH)
+@idempotent(replays)
 def handler(request: ApiRequest) -> ApiResponse:
     """Accept the conversation."""
     chat = parse_chat_request(request.body)

@@ -1,11 +1,10 @@
 """What async_submit is told by its environment."""
 
-from sluice.runtime.settings import Days, TableSettings, Text
+from sluice.runtime.settings import Days, ReplaySettings, Text
 
 
-class AsyncSubmitSettings(TableSettings, frozen=True, kw_only=True):
+class AsyncSubmitSettings(ReplaySettings, frozen=True, kw_only=True):
     """``result_ttl_days``: how long a request and its answer are kept."""
 
-    bucket_name: Text
     queue_url: Text
     result_ttl_days: Days

@@ -5,10 +5,14 @@ from functools import cache
 
 from functions.classify.settings import ClassifySettings
 from sluice.domain.inference import Mode
+from sluice.domain.keys import Scope
 from sluice.runtime import bootstrap, inference_headers
 from sluice.runtime.api import ApiRequest, ApiResponse, api_function
+from sluice.runtime.idempotency import idempotent
+from sluice.runtime.scopes import requires
 from sluice.runtime.settings import load
 from sluice.runtime.snapstart import before_snapshot
+from sluice.services.idempotency import Idempotency
 from sluice.services.infer import Inference
 from sluice.wire.classify import ClassifyResponse, parse_classify
 
@@ -20,7 +24,16 @@ def inference() -> Inference:
     return bootstrap.inference(load(ClassifySettings, os.environ))
 
 
+@before_snapshot
+@cache
+def replays() -> Idempotency:
+    """Built once per container."""
+    return bootstrap.idempotency(load(ClassifySettings, os.environ))
+
+
 @api_function
+@requires(Scope.INFERENCE)
+@idempotent(replays)
 def handler(request: ApiRequest) -> ApiResponse:
     """Classify the texts."""
     asked = parse_classify(request.body)

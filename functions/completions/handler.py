@@ -6,10 +6,14 @@ from functools import cache
 
 from functions.completions.settings import CompletionsSettings
 from sluice.domain.inference import Mode
+from sluice.domain.keys import Scope
 from sluice.runtime import bootstrap, http, inference_headers
 from sluice.runtime.api import ApiRequest, ApiResponse, api_function
+from sluice.runtime.idempotency import idempotent
+from sluice.runtime.scopes import requires
 from sluice.runtime.settings import load
 from sluice.runtime.snapstart import before_snapshot
+from sluice.services.idempotency import Idempotency
 from sluice.services.infer import Inference
 from sluice.wire import sse
 from sluice.wire.completions import (
@@ -28,7 +32,16 @@ def inference() -> Inference:
     return bootstrap.inference(load(CompletionsSettings, os.environ))
 
 
+@before_snapshot
+@cache
+def replays() -> Idempotency:
+    """Built once per container."""
+    return bootstrap.idempotency(load(CompletionsSettings, os.environ))
+
+
 @api_function
+@requires(Scope.INFERENCE)
+@idempotent(replays)
 def handler(request: ApiRequest) -> ApiResponse:
     """Continue the prompt."""
     asked = parse_completion_request(request.body)

@@ -5,10 +5,14 @@ from functools import cache
 
 from functions.embeddings.settings import EmbeddingsSettings
 from sluice.domain.inference import Mode
+from sluice.domain.keys import Scope
 from sluice.runtime import bootstrap, inference_headers
 from sluice.runtime.api import ApiRequest, ApiResponse, api_function
+from sluice.runtime.idempotency import idempotent
+from sluice.runtime.scopes import requires
 from sluice.runtime.settings import load
 from sluice.runtime.snapstart import before_snapshot
+from sluice.services.idempotency import Idempotency
 from sluice.services.infer import Inference
 from sluice.wire.embeddings import EmbeddingResponse, parse_embedding_request
 
@@ -20,7 +24,16 @@ def inference() -> Inference:
     return bootstrap.inference(load(EmbeddingsSettings, os.environ))
 
 
+@before_snapshot
+@cache
+def replays() -> Idempotency:
+    """Built once per container."""
+    return bootstrap.idempotency(load(EmbeddingsSettings, os.environ))
+
+
 @api_function
+@requires(Scope.INFERENCE)
+@idempotent(replays)
 def handler(request: ApiRequest) -> ApiResponse:
     """Embed the texts."""
     asked = parse_embedding_request(request.body)

@@ -4,10 +4,14 @@ import os
 from functools import cache
 
 from functions.workflow_start.settings import WorkflowStartSettings
-from sluice.runtime import durable
+from sluice.domain.keys import Scope
+from sluice.runtime import bootstrap, durable
 from sluice.runtime.api import ApiRequest, ApiResponse, api_function
+from sluice.runtime.idempotency import idempotent
+from sluice.runtime.scopes import requires
 from sluice.runtime.settings import load
 from sluice.runtime.snapstart import before_snapshot
+from sluice.services.idempotency import Idempotency
 from sluice.services.start_workflow import StartWorkflow
 from sluice.telemetry import logs
 from sluice.wire.workflows import WorkflowExecution, location, parse_chain
@@ -26,7 +30,16 @@ def service() -> StartWorkflow:
     )
 
 
+@before_snapshot
+@cache
+def replays() -> Idempotency:
+    """Built once per container."""
+    return bootstrap.idempotency(load(WorkflowStartSettings, os.environ))
+
+
 @api_function
+@requires(Scope.WORKFLOW)
+@idempotent(replays)
 def handler(request: ApiRequest) -> ApiResponse:
     """Start the chain that the body describes."""
     workflow, chain = request.path_parameters["name"], parse_chain(request.body)

@@ -4,8 +4,10 @@ import os
 from functools import cache
 
 from functions.workflow_status.settings import WorkflowStatusSettings
+from sluice.domain.keys import Scope
 from sluice.runtime import durable
 from sluice.runtime.api import ApiRequest, ApiResponse, api_function
+from sluice.runtime.scopes import requires
 from sluice.runtime.settings import load
 from sluice.runtime.snapstart import before_snapshot
 from sluice.services.read_workflow import ReadWorkflow
@@ -24,6 +26,7 @@ def service() -> ReadWorkflow:
 
 
 @api_function
+@requires(Scope.WORKFLOW)
 def handler(request: ApiRequest) -> ApiResponse:
     """Tell how the execution stands, with the answers of its finished steps."""
     view = service().read(request.path_parameters["id"], request.authenticated)

@@ -34,6 +34,7 @@ from sluice.runtime.clients import client
 from sluice.runtime.http import status_of
 from sluice.services.infer import Inference, RetryPolicy
 from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
+from sluice.testing.ledger import FakeLedger
 from sluice.testing.routes import BOTH, FakeRoutes, alias
 from sluice.testing.target_states import healthy
 
@@ -54,6 +55,7 @@ inference = Inference(
         "openai_compatible": OpenAICompatible(Secrets()),
     },
     request_log=DynamoDBRequestLog(Table(client("dynamodb", max_attempts=1), "table"), ttl_days=1),
+    ledger=FakeLedger(),
     watch=healthy(),
     policy=RetryPolicy(max_attempts=1),
     http_status=status_of,

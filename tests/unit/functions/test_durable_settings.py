@@ -26,23 +26,26 @@ MODELS = TABLE | {
     "MAX_ATTEMPTS": "2",
 }
 BUCKET = {"BUCKET_NAME": "bucket"}
+REPLAYS = BUCKET | {"IDEMPOTENCY_TTL_SECONDS": "3600"}
 QUEUE = {"QUEUE_URL": "https://queue"}
 TTL = {"RESULT_TTL_DAYS": "30"}
 MACHINE = {"STATE_MACHINE_ARN": "arn:aws:states:us-east-1:000000000000:stateMachine:x"}
 RETRIES = {"MAX_RECEIVE_COUNT": "5", "RETRY_BASE_SECONDS": "0.5"}
 
 ALL: list[tuple[type[Settings], dict[str, str]]] = [
-    (AsyncSubmitSettings, TABLE | BUCKET | QUEUE | TTL),
+    (AsyncSubmitSettings, TABLE | REPLAYS | QUEUE | TTL),
     (AsyncWorkerSettings, MODELS | BUCKET | QUEUE | RETRIES),
     (AsyncStatusSettings, TABLE | BUCKET),
-    (WorkflowStartSettings, TABLE | BUCKET | MACHINE | TTL),
+    (WorkflowStartSettings, TABLE | REPLAYS | MACHINE | TTL),
     (WorkflowRunStepSettings, MODELS | BUCKET),
     (WorkflowFinishSettings, TABLE),
     (WorkflowEndedSettings, TABLE),
     (WorkflowStatusSettings, TABLE | BUCKET | MACHINE),
     (PublishEventsSettings, {"EVENT_BUS_NAME": "bus"}),
 ]
-EACH = [(kind, environ, variable) for kind, environ in ALL for variable in environ]
+DEFAULTS = {"IDEMPOTENCY_TTL_SECONDS": 86_400}
+SET = [(kind, environ, variable) for kind, environ in ALL for variable in environ]
+EACH = [each for each in SET if each[2] not in DEFAULTS]
 WRONG = {
     "RESULT_TTL_DAYS": "0",
     "MAX_RECEIVE_COUNT": "0",
@@ -50,6 +53,8 @@ WRONG = {
     "REQUEST_LOG_TTL_DAYS": "x",
     "ATTEMPT_TIMEOUT_SECONDS": "-1",
     "MAX_ATTEMPTS": "99",
+    # S3 forgets the larger responses after two days.
+    "IDEMPOTENCY_TTL_SECONDS": "86401",
 }
 
 
@@ -71,7 +76,13 @@ def test_what_is_not_there_is_named(kind: type[Settings], environ: dict[str, str
         load(kind, given)
 
 
-@pytest.mark.parametrize(("kind", "environ", "variable"), [each for each in EACH if each[2] in WRONG])
+@pytest.mark.parametrize(("kind", "environ", "variable"), [each for each in SET if each[2] in DEFAULTS])
+def test_what_has_a_default_may_be_missing(kind: type[Settings], environ: dict[str, str], variable: str) -> None:
+    settings = load(kind, COMMON | environ | {variable: ""})
+    assert getattr(settings, variable.lower()) == DEFAULTS[variable]
+
+
+@pytest.mark.parametrize(("kind", "environ", "variable"), [each for each in SET if each[2] in WRONG])
 def test_what_is_out_of_range_is_named(kind: type[Settings], environ: dict[str, str], variable: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{variable} is wrong"):
         load(kind, COMMON | environ | {variable: WRONG[variable]})

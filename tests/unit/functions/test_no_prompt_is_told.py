@@ -37,6 +37,7 @@ from sluice.runtime.http import status_of
 from sluice.services.infer import Inference, RetryPolicy
 from sluice.telemetry import logs, tracing
 from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
+from sluice.testing.ledger import FakeLedger
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import FakeRoutes, alias, target
 from sluice.testing.target_states import healthy
@@ -136,6 +137,7 @@ class World:
             routes=self.routes,
             providers={"bedrock": self.provider},
             request_log=self.log,
+            ledger=FakeLedger(),
             watch=healthy(),
             policy=RetryPolicy(max_attempts=1),
             http_status=status_of,

@@ -17,6 +17,7 @@ from sluice.runtime.http import status_of
 from sluice.services.infer import Inference, RetryPolicy
 from sluice.services.list_models import ListModels
 from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
+from sluice.testing.ledger import FakeLedger
 from sluice.testing.providers import FakeProvider
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import FakeRoutes, alias, target
@@ -67,6 +68,7 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Gateway:
         routes=ROUTES,
         providers={"bedrock": gateway.provider},
         request_log=FakeRequestLog(),
+        ledger=FakeLedger(),
         watch=healthy(),
         policy=RetryPolicy(max_attempts=1),
         http_status=status_of,

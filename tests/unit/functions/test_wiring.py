@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from functions.admin_circuits import handler as admin_circuits
 from functions.admin_keys import handler as admin_keys
+from functions.admin_redrive import handler as admin_redrive
 from functions.authorizer import handler as authorizer
 from functions.chat import handler as chat
 from functions.chat_completions import handler as chat_completions
@@ -18,13 +20,17 @@ from sluice.domain.errors import ConfigurationError
 from sluice.runtime import bootstrap
 from sluice.services.authorize import Authorize
 from sluice.services.check_health import CheckHealth
+from sluice.services.idempotency import Idempotency
 from sluice.services.infer import Inference
+from sluice.services.list_circuits import ListCircuits
 from sluice.services.list_models import ListModels
 from sluice.services.manage_keys import ManageKeys
+from sluice.services.redrive import Redrive
 
 TABLE = {"TABLE_NAME": "sluice-test"}
+REPLAYS = {**TABLE, "BUCKET_NAME": "sluice-test", "IDEMPOTENCY_TTL_SECONDS": "86400"}
 INFERENCE = {
-    **TABLE,
+    **REPLAYS,
     "PROVIDER_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:000000000000:secret:providers",
     "REQUEST_LOG_TTL_DAYS": "90",
     "ATTEMPT_TIMEOUT_SECONDS": "20",
@@ -41,9 +47,17 @@ FUNCTIONS = [
     (embeddings.inference, INFERENCE, Inference),
     (classify.inference, INFERENCE, Inference),
     (score.inference, INFERENCE, Inference),
+    *((module.replays, INFERENCE, Idempotency) for module in (chat_completions, completions, chat)),
+    *((module.replays, INFERENCE, Idempotency) for module in (embeddings, classify, score)),
     (models.catalogue, TABLE, ListModels),
     (health.health, TABLE, CheckHealth),
     (admin_keys.keys, TABLE, ManageKeys),
+    (admin_circuits.service, TABLE, ListCircuits),
+    (
+        admin_redrive.service,
+        {**TABLE, "ASYNC_QUEUE_URL": "https://queue", "ASYNC_DLQ_URL": "https://dead-letters"},
+        Redrive,
+    ),
     (authorizer.authorize, {**TABLE, "KEY_CACHE_SECONDS": "60"}, Authorize),
 ]
 

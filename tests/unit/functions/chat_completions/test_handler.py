@@ -10,6 +10,7 @@ from sluice.domain.request_log import Outcome
 from sluice.runtime.http import status_of
 from sluice.services.infer import Inference, RetryPolicy
 from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
+from sluice.testing.ledger import FakeLedger
 from sluice.testing.providers import FakeProvider, Raiser
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import FakeRoutes, alias, target
@@ -27,6 +28,7 @@ class World:
             routes=self.routes,
             providers={"bedrock": self.provider},
             request_log=self.log,
+            ledger=FakeLedger(),
             watch=healthy(),
             policy=RetryPolicy(max_attempts=1),
             http_status=status_of,

@@ -11,6 +11,7 @@ from sluice.domain.routing import RouteTable, Target
 from sluice.runtime.http import status_of
 from sluice.services.infer import Inference, RetryPolicy
 from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
+from sluice.testing.ledger import FakeLedger
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import alias, target
 from sluice.testing.target_states import healthy
@@ -44,6 +45,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> FakeRequestLog:
         routes=Routes(),
         providers={"bedrock": Letters()},
         request_log=log,
+        ledger=FakeLedger(),
         watch=healthy(),
         policy=RetryPolicy(),
         http_status=status_of,

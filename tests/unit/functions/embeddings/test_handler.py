@@ -8,6 +8,7 @@ from sluice.domain.inference import Operation
 from sluice.runtime.http import status_of
 from sluice.services.infer import Inference, RetryPolicy
 from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
+from sluice.testing.ledger import FakeLedger
 from sluice.testing.providers import FakeProvider
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import FakeRoutes, target
@@ -21,6 +22,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> FakeRequestLog:
         routes=FakeRoutes(target("bedrock/embed", operations=(Operation.EMBED,))),
         providers={"bedrock": FakeProvider()},
         request_log=log,
+        ledger=FakeLedger(),
         watch=healthy(),
         policy=RetryPolicy(),
         http_status=status_of,

@@ -17,6 +17,7 @@ from sluice.domain.scoring import ScoreRequest, ScoreResult
 from sluice.runtime.http import status_of
 from sluice.services.infer import Inference, RetryPolicy
 from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
+from sluice.testing.ledger import FakeLedger
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import FakeRoutes, alias, target
 from sluice.testing.target_states import healthy
@@ -54,6 +55,7 @@ class World:
             routes=FakeRoutes(ENDPOINT, INSIDE, alias("score", ENDPOINT.name, INSIDE.name, operation=Operation.SCORE)),
             providers={"sagemaker": self.endpoint, "in_process": InProcess()},
             request_log=self.log,
+            ledger=FakeLedger(),
             watch=healthy(),
             policy=RetryPolicy(max_attempts=1),
             http_status=status_of,

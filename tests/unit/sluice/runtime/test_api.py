@@ -8,7 +8,7 @@ import pytest
 from sluice.domain.errors import ConfigurationError, InvalidRequestError, ProviderThrottledError
 from sluice.runtime import invocation
 from sluice.runtime.api import ApiRequest, ApiResponse, api_function
-from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
+from sluice.testing.invocations import ADMINISTRATOR, CALLER, FakeLambdaContext, api_event
 
 CANARY = "canary-that-must-not-be-logged"
 
@@ -106,6 +106,31 @@ def test_the_limit_counts_bytes_as_they_are_and_not_as_they_were_sent(monkeypatc
     assert call(lambda _: ApiResponse(200, {}), event)["statusCode"] == 200
     too_many = api_event("POST", "/v1/echo", body="é" * 6)
     assert call(lambda _: ApiResponse(200, {}), too_many)["statusCode"] == 413
+
+
+def test_whoever_signed_an_admin_route_is_known() -> None:
+    request = seen(api_event("GET", "/v1/admin/keys", actor=ADMINISTRATOR))
+    assert (request.administrator.actor, request.administrator.request_id) == (ADMINISTRATOR, "gateway-request-1")
+    assert request.caller is None
+
+
+@pytest.mark.parametrize("identity", [None, {}, {"userArn": None}, {"userArn": ""}, {"sourceIp": "10.0.0.1"}])
+def test_a_request_that_nobody_signed_has_no_administrator(identity: dict[str, str] | None) -> None:
+    event = api_event("GET", "/v1/models", authorizer=CALLER)
+    event["requestContext"]["identity"] = identity
+    with pytest.raises(RuntimeError, match="IAM"):
+        _ = seen(event).administrator
+
+
+def test_what_the_key_may_do_comes_with_the_caller() -> None:
+    event = api_event("GET", "/v1/models", authorizer={**CALLER, "scopes": "batch", "rpm": "60", "shards": "2"})
+    caller = seen(event).authenticated
+    assert (caller.scopes, caller.limits.rpm, caller.limits.shards) == (("batch",), 60, 2)
+
+
+def test_a_context_that_cannot_be_read_lets_nobody_in() -> None:
+    event = api_event("GET", "/v1/models", authorizer={**CALLER, "rpm": "many"})
+    assert call(lambda _: ApiResponse(200, {}), event)["statusCode"] == 500
 
 
 def test_an_answer_is_json_with_the_request_id() -> None:

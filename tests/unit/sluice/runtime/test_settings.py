@@ -15,6 +15,7 @@ COMMON = {"SLUICE_ENVIRONMENT": "test", "SLUICE_SERVICE": "function", "LOG_LEVEL
 TABLE = {**COMMON, "TABLE_NAME": "sluice-test"}
 INFERENCE = {
     **TABLE,
+    "BUCKET_NAME": "sluice-test",
     "PROVIDER_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:000000000000:secret:providers",
     "REQUEST_LOG_TTL_DAYS": "90",
     "ATTEMPT_TIMEOUT_SECONDS": "12.5",
@@ -61,6 +62,10 @@ def test_a_missing_or_empty_variable_is_named(
         (ChatCompletionsSettings, "MAX_ATTEMPTS", "0"),
         (ChatCompletionsSettings, "MAX_ATTEMPTS", "11"),
         (EmbeddingsSettings, "MAX_ATTEMPTS", "three"),
+        (ChatCompletionsSettings, "IDEMPOTENCY_TTL_SECONDS", "0"),
+        # S3 forgets the larger responses after two days.
+        (ChatCompletionsSettings, "IDEMPOTENCY_TTL_SECONDS", "86401"),
+        (ChatCompletionsSettings, "IDEMPOTENCY_TTL_SECONDS", "a day"),
     ],
 )
 def test_a_value_of_the_wrong_type_or_size_is_named_but_not_quoted(kind: type[Settings], name: str, value: str) -> None:
@@ -72,6 +77,11 @@ def test_a_value_of_the_wrong_type_or_size_is_named_but_not_quoted(kind: type[Se
 def test_numbers_are_converted() -> None:
     settings = load(ChatCompletionsSettings, INFERENCE)
     assert (settings.request_log_ttl_days, settings.attempt_timeout_seconds, settings.max_attempts) == (90, 12.5, 3)
+
+
+def test_responses_are_kept_for_a_day_unless_it_is_said_otherwise() -> None:
+    assert load(ChatCompletionsSettings, INFERENCE).idempotency_ttl_seconds == 86_400
+    assert load(ChatCompletionsSettings, {**INFERENCE, "IDEMPOTENCY_TTL_SECONDS": "60"}).idempotency_ttl_seconds == 60
 
 
 def test_all_problems_are_told_at_once() -> None:

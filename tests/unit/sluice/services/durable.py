@@ -20,12 +20,14 @@ from sluice.domain.inference import (
     Operation,
     Usage,
 )
+from sluice.domain.keys import ApiKey
 from sluice.domain.ports import ModelProvider
 from sluice.domain.pricing import Price
 from sluice.domain.routing import Target
 from sluice.domain.workflows import CaughtError, ChainDefinition, ChainState, ChainStep, ExecutionView
 from sluice.services.finish_workflow import FinishWorkflow
 from sluice.services.infer import Inference, RetryPolicy
+from sluice.services.key_holders import KeyHolders
 from sluice.services.read_job import ReadJob
 from sluice.services.read_workflow import ReadWorkflow
 from sluice.services.run_job import RunJob
@@ -34,6 +36,8 @@ from sluice.services.start_workflow import StartWorkflow
 from sluice.services.submit_job import SubmitJob
 from sluice.testing.clock import FakeClock
 from sluice.testing.jobs import FakeJobs, FakeQueue
+from sluice.testing.keys import FakeKeys
+from sluice.testing.ledger import FakeLedger
 from sluice.testing.objects import FakeObjects
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import FakeRoutes, alias, target
@@ -41,6 +45,7 @@ from sluice.testing.target_states import healthy
 from sluice.testing.workflows import FakeEngine, FakeExecutions
 
 CALLER = Caller(key_id="key_1", request_id="request-1")
+KEY = ApiKey(id="key_1", key_hash="hash-1", prefix="sk-sluice-abcd", name="tests", created_at=1)
 REQUEST = ChatRequest(model="auto", messages=(Message("user", "a secret question"),))
 NOW = 1_700_000_000.0
 ATTEMPTS = 5
@@ -85,11 +90,12 @@ class Model(ModelProvider):
         return ChatResult(text=self.text, finish_reason=FinishReason.STOP, usage=usage)
 
 
-def inference(model: Model, ledger: FakeRequestLog, clock: Clock) -> Inference:
+def inference(model: Model, log: FakeRequestLog, ledger: FakeLedger, clock: Clock) -> Inference:
     return Inference(
         routes=routes(),
         providers={"bedrock": model},
-        request_log=ledger,
+        request_log=log,
+        ledger=ledger,
         watch=healthy(),
         policy=RetryPolicy(max_attempts=1),
         http_status=lambda _: 500,
@@ -106,11 +112,13 @@ class Batch:
 
     clock: Clock = field(default_factory=Clock)
     model: Model = field(default_factory=Model)
-    ledger: FakeRequestLog = field(default_factory=FakeRequestLog)
+    log: FakeRequestLog = field(default_factory=FakeRequestLog)
+    keys: FakeKeys = field(default_factory=lambda: FakeKeys(KEY))
     objects: FakeObjects = field(default_factory=FakeObjects)
     jobs: FakeJobs = field(default_factory=FakeJobs)
 
     def __post_init__(self) -> None:
+        self.ledger = FakeLedger(self.log, now=self.clock)
         self.queue = FakeQueue(clock=self.clock, max_receive_count=ATTEMPTS + 1)
         self.submit = SubmitJob(
             routes=routes(),
@@ -121,7 +129,8 @@ class Batch:
             clock=self.clock,
         )
         self.worker = RunJob(
-            inference=inference(self.model, self.ledger, self.clock),
+            inference=inference(self.model, self.log, self.ledger, self.clock),
+            holders=KeyHolders(self.keys, now=self.clock, clock=self.clock),
             objects=self.objects,
             jobs=self.jobs,
             queue=self.queue,
@@ -163,12 +172,14 @@ class Chain:
 
     clock: Clock = field(default_factory=Clock)
     model: Model = field(default_factory=Model)
-    ledger: FakeRequestLog = field(default_factory=FakeRequestLog)
+    log: FakeRequestLog = field(default_factory=FakeRequestLog)
+    keys: FakeKeys = field(default_factory=lambda: FakeKeys(KEY))
     objects: FakeObjects = field(default_factory=FakeObjects)
     executions: FakeExecutions = field(default_factory=FakeExecutions)
     engine: FakeEngine = field(default_factory=FakeEngine)
 
     def __post_init__(self) -> None:
+        self.ledger = FakeLedger(self.log, now=self.clock)
         self.starter = StartWorkflow(
             routes=routes(),
             objects=self.objects,
@@ -178,10 +189,12 @@ class Chain:
             clock=self.clock,
         )
         self.runner = RunWorkflowStep(
-            inference=inference(self.model, self.ledger, self.clock),
+            inference=inference(self.model, self.log, self.ledger, self.clock),
+            holders=KeyHolders(self.keys, now=self.clock, clock=self.clock),
             objects=self.objects,
             executions=self.executions,
             clock=self.clock,
+            jitter=lambda _, high: high,
         )
         self.finisher = FinishWorkflow(executions=self.executions, clock=self.clock)
         self.reader = ReadWorkflow(
@@ -198,7 +211,7 @@ class Chain:
     def run(self, definition: ChainDefinition, *, tries: int = 3) -> ExecutionView:
         """What the state machine does."""
         state = self.start(definition)
-        while state.outcome in (None, "continue") and state.failure is None:
+        while state.outcome in (None, "continue", "wait") and state.failure is None:
             state = self._tried(state, tries)
         self.finisher.finish(state)
         return self.read(state)
@@ -210,7 +223,9 @@ class Chain:
         for left in reversed(range(tries)):
             self.clock.advance(1)
             try:
-                return self.step(state)
+                state = self.step(state)
+                self.clock.advance(state.wait_seconds or 0)
+                return state
             except SluiceError as exc:
                 if not left:
                     cause = json.dumps({"errorType": "Runtime.HandlerError", "errorMessage": f"a secret: {exc}"})

@@ -70,10 +70,21 @@ def test_an_unknown_key_is_refused() -> None:
         World(key()).ask(OTHER)
 
 
-@pytest.mark.parametrize("changes", [{"revoked_at": 5}, {"expires_at": 999}, {"expires_at": 1_000}])
-def test_a_revoked_or_expired_key_is_refused(changes: dict[str, int]) -> None:
-    with pytest.raises(AuthenticationError):
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"revoked_at": 5}, "revoked"),
+        ({"expires_at": 999}, "expired"),
+        ({"expires_at": 1_000}, "expired"),
+        ({"retires_at": 1_000}, "retired"),
+        ({"retires_at": 1_010, "revoked_at": 5}, "revoked"),
+    ],
+)
+def test_a_revoked_expired_or_replaced_key_is_refused_and_the_log_says_why(changes: dict[str, int], why: str) -> None:
+    with pytest.raises(AuthenticationError) as raised:
         World(key(SECRET, **changes)).ask()
+    assert why in raised.value.message
+    assert "key_1" in raised.value.message
 
 
 def test_the_same_key_is_read_once_a_minute() -> None:
@@ -90,7 +101,7 @@ def test_the_same_key_is_read_once_a_minute() -> None:
 def test_a_revoked_key_works_for_a_minute_at_most() -> None:
     world = World(key())
     world.ask()
-    world.keys.revoke("key_1", now=1_000)
+    world.keys.stored[hash_secret(SECRET)] = key(revoked_at=1_000)
     world.clock.advance(59)
     assert world.ask().id == "key_1"
     world.clock.advance(2)
@@ -107,13 +118,23 @@ def test_a_remembered_key_expires_at_its_own_hour() -> None:
     assert world.keys.reads == 1
 
 
+def test_a_secret_that_was_replaced_ends_at_its_second_whatever_is_remembered() -> None:
+    world = World(key(retires_at=1_010))
+    world.clock.advance(9.9)
+    assert world.ask().id == "key_1"
+    world.clock.advance(0.1)
+    with pytest.raises(AuthenticationError):
+        world.ask()
+    assert world.keys.reads == 1
+
+
 def test_that_a_key_is_unknown_is_remembered_too() -> None:
     world = World()
     for _ in range(3):
         with pytest.raises(AuthenticationError):
             world.ask()
     assert world.keys.reads == 1
-    world.keys.create(key())
+    world.keys.stored[hash_secret(SECRET)] = key()
     world.clock.advance(61)
     assert world.ask().id == "key_1"
 

@@ -1,5 +1,4 @@
 import json
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +13,7 @@ from sluice.runtime.http import status_of
 from sluice.services.infer import Inference, RetryPolicy
 from sluice.services.watch_targets import WatchTargets
 from sluice.testing.clock import FakeClock
+from sluice.testing.ledger import FakeLedger
 from sluice.testing.providers import FakeProvider, Raiser
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import FakeRoutes, alias, target
@@ -42,6 +42,7 @@ class World:
         self.clock = FakeClock()
         self.provider = FakeProvider(*failures, clock=self.clock, takes_s=takes_s)
         self.log = FakeRequestLog()
+        self.ledger = FakeLedger(self.log, now=lambda: NOW + 0.5)
         self.routes = FakeRoutes(target("a/one"), target("b/two"), alias("auto", "a/one", "b/two"))
         self.states = FakeTargetStates()
         self.watch = WatchTargets(
@@ -55,10 +56,11 @@ class World:
             routes=self.routes,
             providers={"bedrock": self.provider},
             request_log=self.log,
+            ledger=self.ledger,
             watch=self.watch,
             policy=RetryPolicy(**{"max_attempts": 3, "attempt_timeout_s": 20.0, **policy}),
             http_status=status_of,
-            now=lambda: 1_700_000_000.5,
+            now=lambda: NOW + 0.5,
             clock=self.clock,
             sleep=self.clock.sleep,
             jitter=lambda _low, high: high,
@@ -78,7 +80,7 @@ def test_the_first_target_answers_when_it_can() -> None:
     world = World()
     outcome = world.chat()
     assert outcome.result.text == "answer of a/one"
-    assert (outcome.target.name, outcome.attempts, outcome.fallbacks) == ("a/one", 1, 0)
+    assert (outcome.target.name, outcome.report.attempts, outcome.report.fallbacks) == ("a/one", 1, 0)
 
 
 def test_an_embedding_goes_the_same_way() -> None:
@@ -86,7 +88,7 @@ def test_an_embedding_goes_the_same_way() -> None:
     request = EmbeddingRequest(model="auto", inputs=("x", "y"))
     outcome = world.inference.embed(request, CALLER, mode=Mode.ASYNC, deadline=Deadline.after(9, world.clock))
     assert len(outcome.result.vectors) == 2
-    assert outcome.attempts == 2
+    assert outcome.report.attempts == 2
     assert (world.log.entries[0].operation, world.log.entries[0].mode) == (Operation.EMBED, Mode.ASYNC)
 
 
@@ -103,14 +105,14 @@ def test_a_passing_failure_is_repeated_at_the_same_target(failure: Raiser) -> No
     world = World(failure, failure)
     outcome = world.chat()
     assert world.asked == ["a/one"] * 3
-    assert (outcome.attempts, outcome.fallbacks) == (3, 0)
+    assert (outcome.report.attempts, outcome.report.fallbacks) == (3, 0)
 
 
 def test_after_the_last_attempt_the_next_target_is_tried() -> None:
     world = World(unavailable, unavailable, unavailable)
     outcome = world.chat()
     assert world.asked == ["a/one"] * 3 + ["b/two"]
-    assert (outcome.target.name, outcome.attempts, outcome.fallbacks) == ("b/two", 4, 1)
+    assert (outcome.target.name, outcome.report.attempts, outcome.report.fallbacks) == ("b/two", 4, 1)
 
 
 @pytest.mark.parametrize("failure", [timed_out, unauthorized])
@@ -122,7 +124,7 @@ def test_what_repeating_will_not_mend_goes_to_the_next_target_at_once(failure: R
 
 def test_a_timeout_of_the_last_target_is_repeated_while_there_is_time() -> None:
     world = World(timed_out, timed_out)
-    assert world.chat().attempts == 3
+    assert world.chat().report.attempts == 3
 
 
 def test_a_refused_request_is_tried_nowhere_else() -> None:
@@ -199,7 +201,7 @@ def test_the_log_holds_tokens_cost_and_price_version_of_an_answer() -> None:
 def test_a_target_without_a_price_leaves_the_cost_out() -> None:
     world = World()
     world.routes.entries = [target("free", price=None)]
-    assert world.chat(model="free").cost_micro_usd is None
+    assert world.chat(model="free").report.cost_micro_usd is None
     assert (world.log.entries[0].cost_micro_usd, world.log.entries[0].price_version) == (None, None)
 
 
@@ -248,17 +250,6 @@ def test_what_was_never_routed_is_not_logged(model: str, caller: Caller, kind: t
     with pytest.raises(kind):
         world.chat(model=model, caller=caller)
     assert world.log.entries == []
-
-
-def test_a_fixed_start_makes_the_entry_of_a_repeated_run_the_same_one() -> None:
-    world = World(*[unavailable] * 6)
-    run: Callable[[], Any] = lambda: world.inference.chat(  # noqa: E731
-        CHAT, CALLER, mode=Mode.ASYNC, deadline=Deadline.after(28, world.clock), started_at=1_600_000_000
-    )
-    with pytest.raises(errors.ProviderUnavailableError):
-        run()
-    run()
-    assert [entry.outcome for entry in world.log.entries] == [Outcome.COMPLETED]
 
 
 def test_an_answer_is_given_even_if_the_log_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,10 @@ import jsonschema
 import msgspec
 import pytest
 
-from sluice.adapters import dynamodb_executions, dynamodb_jobs, dynamodb_request_log
+from sluice.adapters import dynamodb_audit, dynamodb_executions, dynamodb_jobs, dynamodb_request_log
 from sluice.adapters.dynamodb import to_item, to_values
 from sluice.adapters.dynamodb_stream import DynamoDBStream
+from sluice.domain.audit import AdminAction, AdminVerb
 from sluice.domain.errors import StateError
 from sluice.domain.events import EventV1
 from sluice.domain.inference import Mode, Operation, Usage
@@ -71,6 +72,16 @@ EXECUTION = Execution(
     error=WHY,
 )
 
+ACTION = AdminAction(
+    id="act_" + "0" * 32,
+    verb=AdminVerb.KEY_UPDATED,
+    actor="arn:aws:sts::000000000000:assumed-role/operators/ada",
+    subject="key_0f1e2d3c4b5a69780f1e2d3c4b5a6978",
+    at=NOW + 0.25,
+    request_id="5b1f7a52-0c5e-4a38-9d0a-6f6f3c1f2a11",
+    changes={"rpm": "120", "monthly_budget_micro_usd": "none"},
+)
+
 
 class Stream:
     """Makes records as Lambda hands them over."""
@@ -93,6 +104,10 @@ class Stream:
 
 def logged(entry: RequestLogEntry) -> dict[str, Any]:
     return dict(dynamodb_request_log.to_item(entry, expires_at=NOW))
+
+
+def recorded(action: AdminAction) -> dict[str, Any]:
+    return dict(dynamodb_audit.to_item(action))
 
 
 def job_item(job: AsyncJob) -> dict[str, Any]:
@@ -153,7 +168,47 @@ def test_every_outcome_of_a_request_has_its_type(outcome: Outcome, type_: str) -
     assert "usage" not in plain
 
 
+def test_what_an_administrator_did_to_a_key_is_announced() -> None:
+    plain = detail(Publisher().one(Stream().record("INSERT", recorded(ACTION))))
+    assert re.fullmatch(r"evt_[0-9a-f]{32}", plain.pop("id"))
+    assert plain == {
+        "schema_version": "1.0",
+        "type": "sluice.key.updated",
+        "time": "2026-11-21T00:00:00.250Z",
+        "environment": "prod",
+        "key_id": ACTION.subject,
+        "mode": "admin",
+        "resource_id": ACTION.subject,
+        "status": "updated",
+        "actor": ACTION.actor,
+        "changes": {"rpm": "120", "monthly_budget_micro_usd": "none"},
+    }
+
+
+@pytest.mark.parametrize("verb", AdminVerb)
+def test_every_admin_action_has_its_type(verb: AdminVerb) -> None:
+    action = msgspec.structs.replace(ACTION, verb=verb)
+    plain = detail(Publisher().one(Stream().record("INSERT", recorded(action))))
+    assert (plain["type"], plain["status"]) == (f"sluice.{verb.value}", verb.value.split(".")[1])
+
+
+def test_a_redrive_is_about_no_key() -> None:
+    action = msgspec.structs.replace(ACTION, verb=AdminVerb.QUEUE_REDRIVEN, subject="async", changes={"moved": "3"})
+    plain = detail(Publisher().one(Stream().record("INSERT", recorded(action))))
+    assert (plain["key_id"], plain["resource_id"], plain["changes"]) == ("-", "async", {"moved": "3"})
+
+
+def test_a_record_of_an_action_is_announced_once() -> None:
+    publisher, item = Publisher(), recorded(ACTION)
+    publisher.publish(
+        Stream().record("MODIFY", item, item), Stream().record("REMOVE", None, item), Stream().record("INSERT", item)
+    )
+    assert len(publisher.bus.events) == 1
+
+
 def test_every_type_is_in_the_guide() -> None:
+    for verb in AdminVerb:
+        assert f"`sluice.{verb.value}`" in GUIDE
     for type_ in ("inference.completed", "inference.failed", "inference.throttled"):
         assert f"`sluice.{type_}`" in GUIDE
     for mode in ("async", "workflow"):
@@ -270,6 +325,7 @@ def test_a_bus_that_cannot_be_reached_brings_the_whole_batch_back() -> None:
         Stream().record("INSERT", {"pk": "REQ#key_1#20260101#0", "sk": "a-secret", "status": "nonsense"}),
         Stream().record("MODIFY", {**job_item(JOB), "attempts": "many"}, job_item(JOB)),
         Stream().record("MODIFY", job_item(JOB), {"pk": "x", "sk": "y"}),
+        Stream().record("INSERT", {"pk": "AUDIT#20260101", "sk": "a-secret", "verb": "nonsense"}),
     ],
 )
 def test_a_record_nobody_can_read_does_not_hold_up_the_others(

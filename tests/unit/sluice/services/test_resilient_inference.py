@@ -29,6 +29,7 @@ from sluice.runtime.http import error_headers, status_of
 from sluice.services.infer import ChatStream, Inference, RetryPolicy
 from sluice.services.watch_targets import WatchTargets
 from sluice.testing.clock import FakeClock
+from sluice.testing.ledger import FakeLedger
 from sluice.testing.providers import FakeProvider, Raiser
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import FakeRoutes, alias, target
@@ -63,6 +64,7 @@ class World:
             routes=self.routes,
             providers={"bedrock": self.provider},
             request_log=self.log,
+            ledger=FakeLedger(self.log, now=self.clock),
             watch=self.watch,
             policy=RetryPolicy(max_attempts=2, attempt_timeout_s=20.0, hedge_after_s=hedge_after_s),
             http_status=status_of,
@@ -182,7 +184,8 @@ def test_a_silent_first_target_is_hedged_and_the_first_answer_wins() -> None:
     world.provider.stuck = {"a/one": gate}
     answer = world.chat()
     gate.set()
-    assert (answer.target.name, answer.attempts, answer.fallbacks, answer.hedged) == ("b/two", 2, 1, True)
+    report = answer.report
+    assert (report.target, report.attempts, report.fallbacks, report.hedged) == ("b/two", 2, 1, True)
     assert len(world.log.entries) == 1
     assert world.states.writes == 0
 
@@ -194,12 +197,12 @@ def test_a_first_target_that_answers_late_can_still_win() -> None:
     threading.Timer(0.2, gates["a/one"].set).start()
     answer = world.chat()
     gates["b/two"].set()
-    assert (answer.target.name, answer.attempts, answer.hedged) == ("a/one", 2, True)
+    assert (answer.target.name, answer.report.attempts, answer.report.hedged) == ("a/one", 2, True)
 
 
 def test_one_that_answers_in_time_is_not_hedged() -> None:
     world = World(hedge_after_s=5.0)
-    assert (world.chat().hedged, world.asked) == (False, ["a/one"])
+    assert (world.chat().report.hedged, world.asked) == (False, ["a/one"])
 
 
 def test_a_first_target_that_fails_at_once_leaves_it_to_the_next() -> None:
@@ -218,7 +221,7 @@ def test_an_alias_has_its_own_patience() -> None:
     world = World()
     world.routes.entries[2] = msgspec.structs.replace(alias("auto", "a/one", "b/two"), hedge_after_ms=50)
     world.provider.stuck = {"a/one": threading.Event()}
-    assert world.chat().hedged
+    assert world.chat().report.hedged
     world.provider.stuck["a/one"].set()
 
 
@@ -238,7 +241,7 @@ def test_an_open_target_is_passed_over() -> None:
     world = World()
     world.open("a/one")
     answer = world.chat()
-    assert (answer.target.name, answer.attempts, answer.fallbacks) == ("b/two", 1, 1)
+    assert (answer.target.name, answer.report.attempts, answer.report.fallbacks) == ("b/two", 1, 1)
 
 
 def test_a_circuit_that_opens_on_the_way_ends_the_repeats() -> None:
@@ -385,7 +388,7 @@ def test_what_is_too_long_for_one_is_asked_of_one_with_more_room() -> None:
 def test_what_one_target_does_not_know_is_asked_of_the_next_and_counts_as_no_attempt() -> None:
     world = World(failing(errors.UnsupportedByTargetError))
     answer = world.chat()
-    assert (answer.target.name, answer.attempts) == ("b/two", 1)
+    assert (answer.target.name, answer.report.attempts) == ("b/two", 1)
     assert world.states.writes == 0
 
 
@@ -393,7 +396,7 @@ def test_overhead_is_the_time_nobody_waited_for_a_provider() -> None:
     world = World(throttled)
     world.provider._takes_s = 1.5
     answer = world.chat()
-    assert answer.overhead_ms == 0
+    assert answer.report.overhead_ms == 0
     assert world.log.entries[0].latency_ms == 3_000
 
 

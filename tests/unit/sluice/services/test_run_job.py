@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import random
 import threading
+from collections import Counter
+from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -19,7 +24,8 @@ from sluice.domain.errors import (
 )
 from sluice.domain.inference import ChatRequest
 from sluice.domain.jobs import NOT_ATTEMPTED, WORKER_LOST, AsyncJob, JobStatus
-from tests.unit.sluice.services.durable import ATTEMPTS, CALLER, NOW, REQUEST, Batch
+from sluice.domain.ledger import NO_LIMITS, ZERO, Ask, Limits
+from tests.unit.sluice.services.durable import ATTEMPTS, CALLER, KEY, NOW, REQUEST, Batch
 
 DOWN = ProviderUnavailableError("The provider is down.", target="bedrock/small")
 
@@ -49,7 +55,7 @@ def test_a_delivered_job_is_answered_and_its_message_acknowledged() -> None:
     assert not batch.queue.bodies
 
 
-def test_the_log_entry_is_the_same_one_for_every_attempt() -> None:
+def test_every_attempt_has_a_log_entry_of_its_own() -> None:
     batch = Batch()
     job_id = batch.submitted()
     batch.model.error = DOWN
@@ -57,8 +63,8 @@ def test_the_log_entry_is_the_same_one_for_every_attempt() -> None:
     batch.clock.advance(60)
     batch.model.error = None
     batch.deliver()
-    assert list(batch.ledger.stored) == [(job_id, NOW)]
-    assert batch.ledger.stored[job_id, NOW].outcome.value == "completed"
+    assert list(batch.log.stored) == [(job_id, NOW), (job_id, NOW + 60)]
+    assert [entry.outcome.value for entry in batch.log.entries] == ["failed", "completed"]
 
 
 def test_a_batch_of_many_is_worked_on_side_by_side() -> None:
@@ -520,3 +526,192 @@ def test_an_answer_that_cannot_be_read_is_an_error_of_ours() -> None:
     batch.objects.bodies.clear()
     with pytest.raises(StateError):
         batch.reader.read(job_id, CALLER)
+
+
+# ---- the key, as it is when the work is done ----
+
+
+def limited(batch: Batch, **limits: Any) -> None:
+    """Give the key limits after its jobs were accepted, and let what is known of it be forgotten."""
+    batch.keys.stored[KEY.key_hash] = msgspec.structs.replace(KEY, limits=Limits(**limits))
+    batch.clock.advance(61)
+
+
+def assert_settled(batch: Batch) -> None:
+    standing = batch.ledger.standing(KEY.id, NO_LIMITS)
+    assert (batch.ledger.open_holds(KEY.id), standing.total_held_micro_usd) == (0, ZERO)
+    assert standing.total_spent_micro_usd == sum((entry.cost_micro_usd or ZERO for entry in batch.log.entries), ZERO)
+    assert standing.requests == len(batch.log.entries)
+
+
+@pytest.mark.parametrize(
+    "change", [{"revoked_at": 5}, {"expires_at": int(NOW)}, None], ids=["revoked", "expired", "gone"]
+)
+def test_a_key_that_is_not_valid_any_more_gets_nothing_done(change: dict[str, Any] | None) -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.keys.stored.clear()
+    if change is not None:
+        batch.keys.stored[KEY.key_hash] = msgspec.structs.replace(KEY, **change)
+    assert batch.deliver() == []
+    view = batch.reader.read(job_id, CALLER)
+    assert view.status is JobStatus.FAILED
+    assert view.error is not None
+    assert (view.error.code, batch.model.requests, batch.log.entries) == ("invalid_api_key", [], [])
+
+
+def test_models_that_were_taken_from_the_key_are_not_asked() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.keys.stored[KEY.key_hash] = msgspec.structs.replace(KEY, allowed_models=("other",))
+    batch.deliver()
+    view = batch.reader.read(job_id, CALLER)
+    assert view.error is not None
+    assert (view.error.code, batch.model.requests) == ("permission_denied", [])
+
+
+def test_a_key_that_cannot_be_read_is_tried_again() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.keys.failing = StateError("down")
+    assert len(batch.deliver()) == 1
+    batch.keys.failing = None
+    batch.deliver_until_quiet()
+    assert status(batch, job_id) is JobStatus.COMPLETED
+
+
+def test_every_attempt_is_held_and_settled() -> None:
+    batch = Batch()
+    batch.submitted()
+    batch.model.error = DOWN
+    batch.deliver()
+    batch.model.error = None
+    batch.deliver_until_quiet()
+    assert batch.ledger.calls["reserve"] == batch.ledger.calls["settle"] == 2
+    assert_settled(batch)
+
+
+# ---- limits ----
+
+
+def test_a_job_over_its_rate_waits_for_the_next_minute() -> None:
+    batch = Batch()
+    limited(batch, rpm=1)
+    first, second = batch.submitted(), batch.submitted()
+    at = batch.clock()
+    assert batch.deliver() == []
+    stands = {status(batch, job_id) for job_id in (first, second)}
+    assert stands == {JobStatus.COMPLETED, JobStatus.QUEUED}
+    [waiting] = [job for job in batch.jobs.items.values() if job.status is JobStatus.QUEUED]
+    assert batch.reader.read(waiting.id, CALLER).error is None
+    batch.clock.time = 60 * (at // 60 + 1) - 0.5
+    assert batch.queue.receive() == []
+    batch.clock.advance(2)
+    batch.deliver()
+    assert status(batch, waiting.id) is JobStatus.COMPLETED
+    assert len(batch.model.requests) == 2
+    assert_settled(batch)
+
+
+def test_however_long_the_queue_nothing_is_lost_and_the_rate_is_kept() -> None:
+    batch = Batch()
+    batch.worker = dataclasses.replace(batch.worker, jitter=random.Random(5).uniform)
+    limited(batch, rpm=7)
+    jobs = [batch.submitted() for _ in range(150)]
+    started: Counter[int] = Counter()
+    batch.model.before = lambda _: started.update([int(batch.clock() // 60)])
+    for _ in range(1_000):
+        batch.deliver()
+        batch.clock.advance(7)
+        if not batch.queue.bodies:
+            break
+    assert {status(batch, job_id) for job_id in jobs} == {JobStatus.COMPLETED}
+    assert max(started.values()) == 7
+    assert not batch.queue.dead_letters
+    assert_settled(batch)
+
+
+def test_waiting_uses_up_no_attempt() -> None:
+    batch = Batch()
+    limited(batch, rpm=1)
+    job_id = batch.submitted()
+    for _ in range(3 * ATTEMPTS):
+        batch.ledger.reserve(KEY.id, Limits(rpm=1), Ask(), until=batch.clock() + 1)
+        batch.deliver()
+        assert status(batch, job_id) is JobStatus.QUEUED
+        batch.clock.advance(960 - batch.clock() % 60)
+    batch.model.error = DOWN
+    for attempt in range(1, ATTEMPTS + 1):
+        assert status(batch, job_id) is JobStatus.QUEUED
+        batch.deliver()
+        assert len(batch.model.requests) == attempt
+        batch.clock.advance(60)
+    assert status(batch, job_id) is JobStatus.FAILED
+    for _ in range(2 * ATTEMPTS):
+        batch.deliver()
+    assert [json.loads(body)["id"] for body in batch.queue.dead_letters] == [job_id]
+    assert len(batch.model.requests) == ATTEMPTS
+
+
+def test_attempts_before_a_wait_are_not_forgotten() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.model.error = DOWN
+    for _ in range(ATTEMPTS - 1):
+        batch.deliver()
+        batch.clock.advance(60)
+    limited(batch, rpm=1)
+    batch.ledger.reserve(KEY.id, Limits(rpm=1), Ask(), until=batch.clock() + 1)
+    batch.deliver()
+    assert status(batch, job_id) is JobStatus.QUEUED
+    batch.clock.advance(120)
+    batch.deliver()
+    assert (status(batch, job_id), len(batch.model.requests)) == (JobStatus.FAILED, ATTEMPTS)
+
+
+def test_what_was_put_off_can_still_be_redriven() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.model.error = DOWN
+    limited(batch, rpm=1)
+    batch.ledger.reserve(KEY.id, Limits(rpm=1), Ask(), until=batch.clock() + 1)
+    batch.deliver()
+    for _ in range(4 * ATTEMPTS):
+        batch.clock.advance(60)
+        batch.deliver()
+    assert len(batch.queue.dead_letters) == 1
+    batch.model.error = None
+    batch.queue.redrive()
+    batch.clock.advance(60)
+    batch.deliver()
+    assert status(batch, job_id) is JobStatus.COMPLETED
+
+
+def test_a_budget_that_is_spent_fails_the_job_for_good() -> None:
+    batch = Batch()
+    limited(batch, total_budget_micro_usd=Decimal(1))
+    job_id = batch.submitted()
+    assert batch.deliver() == []
+    view = batch.reader.read(job_id, CALLER)
+    assert view.error is not None
+    assert (view.status, view.error.code, view.job.permanent) == (JobStatus.FAILED, "insufficient_quota", True)
+    assert (batch.queue.bodies, batch.log.entries) == ([], [])
+
+
+def test_money_that_others_only_hold_is_waited_for() -> None:
+    batch = Batch()
+    limited(batch, total_budget_micro_usd=Decimal(20_000))
+    jobs = [batch.submitted() for _ in range(10)]
+    together = threading.Event()
+
+    def hold(_: ChatRequest) -> None:
+        # As long as it takes for the others to find the budget held.
+        together.wait(timeout=0.2)
+
+    batch.model.before = hold
+    assert batch.deliver() == []
+    assert batch.queue.bodies
+    batch.model.before = lambda _: None
+    batch.deliver_until_quiet()
+    assert {status(batch, job_id) for job_id in jobs} == {JobStatus.COMPLETED}
+    assert_settled(batch)

@@ -24,7 +24,8 @@ def test_an_accepted_request_is_stored_recorded_and_queued() -> None:
     assert msgspec.json.decode(batch.objects.bodies[job.request_key], type=ChatRequest) == REQUEST
     assert batch.jobs.items[job.id] == job
     assert (job.status, job.created_at, job.expires_at) == (JobStatus.QUEUED, NOW, NOW + 30 * 86_400)
-    assert msgspec.json.decode(batch.queue.bodies[0]) == {"id": job.id, "version": 1}
+    pointer = {"id": job.id, "version": 1, "receives": 0, "waits": 0}
+    assert msgspec.json.decode(batch.queue.bodies[0]) == pointer
 
 
 def test_the_prompt_is_nowhere_but_in_the_object() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -16,6 +19,7 @@ from sluice.domain.errors import (
 )
 from sluice.domain.inference import ChatRequest
 from sluice.domain.jobs import SERVER_ERROR, Failure
+from sluice.domain.ledger import Limits
 from sluice.domain.workflows import (
     ENGINE_FAILURES,
     CaughtError,
@@ -27,7 +31,7 @@ from sluice.domain.workflows import (
     ExecutionStatus,
     StepStatus,
 )
-from tests.unit.sluice.services.durable import CALLER, NOW, Chain, steps
+from tests.unit.sluice.services.durable import CALLER, KEY, NOW, Chain, steps
 
 DOWN = ProviderUnavailableError("The provider is down.", target="bedrock/small")
 TOO_LONG = ContextTooLongError("The prompt is too long.", target="bedrock/small")
@@ -139,7 +143,7 @@ def test_a_repeated_step_is_not_run_again() -> None:
     assert len(chain.model.requests) == 1
 
 
-def test_a_repeated_step_writes_the_same_log_entry() -> None:
+def test_every_attempt_of_a_step_has_a_log_entry_of_its_own() -> None:
     chain = Chain()
     state = chain.start(steps("one", "two"))
     state = chain.step(state)
@@ -150,8 +154,9 @@ def test_a_repeated_step_writes_the_same_log_entry() -> None:
     chain.clock.advance(5)
     chain.model.error = None
     chain.step(state)
-    assert list(chain.ledger.stored) == [(f"{state.execution_id}-000", NOW), (f"{state.execution_id}-001", NOW)]
-    assert [entry.outcome.value for entry in chain.ledger.stored.values()] == ["completed", "completed"]
+    first, second = (f"{state.execution_id}-{index:03d}" for index in range(2))
+    assert list(chain.log.stored) == [(first, NOW), (second, NOW + 5), (second, NOW + 10)]
+    assert [entry.outcome.value for entry in chain.log.entries] == ["completed", "failed", "completed"]
 
 
 def test_a_passing_failure_is_raised_and_a_later_attempt_succeeds() -> None:
@@ -452,3 +457,54 @@ def test_an_answer_that_cannot_be_read_is_an_error_of_ours() -> None:
     chain.objects.bodies.clear()
     with pytest.raises(StateError):
         chain.read(state)
+
+
+# ---- the key and its limits ----
+
+
+def limited(chain: Chain, **limits: Any) -> None:
+    chain.keys.stored[KEY.key_hash] = msgspec.structs.replace(KEY, limits=Limits(**limits))
+
+
+def test_a_step_over_the_keys_rate_waits_and_goes_on() -> None:
+    chain = Chain()
+    limited(chain, rpm=1)
+    started: list[int] = []
+    chain.model.before = lambda _: started.append(int(chain.clock() // 60))
+    view = chain.run(steps("one", "two", "three"), tries=1)
+    assert view.execution.status is ExecutionStatus.SUCCEEDED
+    assert len(set(started)) == 3
+    assert [entry.outcome.value for entry in chain.log.entries] == ["completed"] * 3
+
+
+def test_the_state_says_how_long_and_forgets_it_when_the_step_is_done() -> None:
+    chain = Chain()
+    limited(chain, rpm=1)
+    state = chain.step(chain.start(steps("one", "two")))
+    waiting = chain.step(state)
+    until_next = 60 - chain.clock() % 60
+    assert (waiting.outcome, waiting.index, waiting.waits) == ("wait", 1, 1)
+    assert waiting.wait_seconds == until_next
+    again = chain.step(waiting)
+    assert (again.waits, again.wait_seconds) == (2, until_next + 5)
+    assert chain.read(again).steps[1].status == "running"
+    chain.clock.advance(until_next)
+    done = chain.step(again)
+    assert (done.outcome, done.waits, done.wait_seconds) == ("done", 0, None)
+
+
+def test_a_spent_budget_ends_the_execution() -> None:
+    chain = Chain()
+    limited(chain, total_budget_micro_usd=Decimal(1))
+    view = chain.run(steps("one"))
+    assert view.execution.error is not None
+    assert (view.execution.status, view.execution.error.code) == (ExecutionStatus.FAILED, "insufficient_quota")
+    assert not chain.model.requests
+
+
+def test_a_revoked_key_ends_the_execution() -> None:
+    chain = Chain()
+    chain.keys.stored[KEY.key_hash] = msgspec.structs.replace(KEY, revoked_at=5)
+    view = chain.run(steps("one"))
+    assert view.execution.error is not None
+    assert (view.execution.status, view.execution.error.code) == (ExecutionStatus.FAILED, "invalid_api_key")

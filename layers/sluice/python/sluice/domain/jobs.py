@@ -178,10 +178,17 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobPointer(msgspec.Struct, frozen=True, kw_only=True):
-    """What travels through the queue: never the request itself."""
+    """What travels through the queue: never the request itself.
+
+    A message whose work has to wait for its key's limits is replaced by a new one, of which the queue counts the
+    receives from the start. ``receives`` is how many there were before that were attempts, ``waits`` how many that were
+    not.
+    """
 
     id: Annotated[str, msgspec.Meta(pattern=id_pattern(JOB_PREFIX))]
     version: Literal[1] = 1
+    receives: Annotated[int, msgspec.Meta(ge=0)] = 0
+    waits: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,3 +201,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     receipt_handle: str
     receive_count: int
     pointer: JobPointer | None
+
+    @property
+    def tries(self) -> int:
+        """How many receives were or are attempts: those of this message, and of the ones that it replaces."""
+        return self.receive_count + (self.pointer.receives if self.pointer else 0)

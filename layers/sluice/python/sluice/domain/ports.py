@@ -1,17 +1,25 @@
 """What the use cases need of the outside world. Adapters implement these; tests use the fakes in ``sluice.testing``."""
 
 from collections.abc import Generator, Mapping, Sequence
+from datetime import date
+from decimal import Decimal
 from typing import Any, Protocol
 
+from sluice.domain.audit import AdminAction
+from sluice.domain.caching import CachedAnswer
 from sluice.domain.errors import ProviderAuthError
 from sluice.domain.events import Change, EventV1
 from sluice.domain.inference import ChatDelta, ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult
 from sluice.domain.jobs import AsyncJob, Claim, JobPointer
 from sluice.domain.keys import ApiKey
+from sluice.domain.ledger import Ask, Hold, Limits, Spent, Standing
+from sluice.domain.redrive import DeadLetter
+from sluice.domain.replay import ReplayClaim, StoredResponse
 from sluice.domain.request_log import RequestLogEntry
 from sluice.domain.resilience import Circuit, Health, TargetState
 from sluice.domain.routing import RouteTable, Target
 from sluice.domain.scoring import ScoreRequest, ScoreResult
+from sluice.domain.usage import DayUsage, LogPartition, UsageChange
 from sluice.domain.workflows import EngineStatus, Execution, StepRecord
 
 
@@ -86,19 +94,133 @@ class TargetStates(Protocol):
         ...
 
 
+class Ledger(Protocol):
+    """What keys may use and have used. Every admission is one atomic write, however many callers race."""
+
+    def reserve(self, key_id: str, limits: Limits, ask: Ask, *, until: float) -> Hold:
+        """Hold the most that a request can come to, until it is settled or ``until`` (epoch seconds) has passed.
+
+        :raises LimitError: it does not fit, not even with its least output; everything is as it was.
+        """
+        ...
+
+    def extend(self, hold: Hold, limits: Limits, cost_micro_usd: Decimal) -> Hold:
+        """Hold this much money more, for another call that the same request needs.
+
+        :raises BudgetExceededError: it does not fit; ``hold`` is as it was.
+        """
+        ...
+
+    def settle(self, hold: Hold, spent: Spent) -> None:
+        """Replace the hold by what was really used. To be called once, after the request log has the entry."""
+        ...
+
+    def standing(self, key_id: str, limits: Limits) -> Standing:
+        """How the key stands now; what expired holds left behind is settled first."""
+        ...
+
+
+class AnswerStore(Protocol):
+    """Answers to be given again, by key and fingerprint. What has expired is not there."""
+
+    def get(self, key_id: str, fingerprint: str, *, now: float) -> CachedAnswer | None:
+        """The answer, or ``None``."""
+        ...
+
+    def put(self, key_id: str, fingerprint: str, answer: CachedAnswer) -> None:
+        """Store the answer, replacing one that is there."""
+        ...
+
+
+class ReplayStore(Protocol):
+    """Responses to requests that carried an Idempotency-Key, by API key and the hash of that key."""
+
+    def begin(self, claim: ReplayClaim, *, now: float) -> StoredResponse | None:
+        """Claim the key for this request; or the response it got before.
+
+        :raises RequestInFlightError: another request has claimed it and is still within its time.
+        :raises IdempotencyMismatchError: it belongs to a request with another fingerprint.
+        """
+        ...
+
+    def complete(self, claim: ReplayClaim, response: StoredResponse) -> None:
+        """Keep the response for whoever repeats the request. Changes nothing if the claim has been lost."""
+        ...
+
+    def release(self, claim: ReplayClaim) -> None:
+        """Give the claim back: the request may be made again. Changes nothing if the claim has been lost."""
+        ...
+
+
 class KeyStore(Protocol):
-    """Where API keys live, by hash."""
+    """Where API keys live, by hash. Changes carry an :class:`~sluice.domain.audit.AdminAction`, stored with them."""
 
     def get(self, key_hash: str) -> ApiKey | None:
         """The key with this hash, or ``None``."""
         ...
 
-    def create(self, key: ApiKey) -> None:
+    def by_id(self, key_id: str) -> tuple[ApiKey, ...]:
+        """Every secret of the key with this id, the newest first; none when there is no such key."""
+        ...
+
+    def page(self, *, limit: int, after: str | None) -> tuple[tuple[ApiKey, ...], str | None]:
+        """Keys in order of their ids, each once (its newest secret); and the ``after`` of the next page, if any."""
+        ...
+
+    def create(self, key: ApiKey, action: AdminAction) -> None:
         """Store a new key."""
         ...
 
-    def revoke(self, key_id: str, *, now: int) -> ApiKey:
-        """Mark a key as revoked, whatever it was before. :raises NotFoundError: no such id."""
+    def replace(self, keys: Sequence[ApiKey], action: AdminAction, *, added: ApiKey | None = None) -> None:
+        """Store what has become of every secret of a key (and one more, ``added``) in one transaction.
+
+        :raises NotFoundError: one of them is not there any more.
+        :raises StateConflictError: one of them has been changed: its ``version`` is not below the new one.
+        """
+        ...
+
+
+class AuditLog(Protocol):
+    """Where is kept what administrators did, besides the changes that carry their own record."""
+
+    def record(self, action: AdminAction) -> None:
+        """Keep a record of the action."""
+        ...
+
+
+class DeadLetters(Protocol):
+    """A queue's messages that nobody could work off, and the way back for them."""
+
+    def now_ms(self) -> int:
+        """The time by the queue's own clock, in milliseconds since 1970; never before this call."""
+        ...
+
+    def receive(self) -> Sequence[DeadLetter]:
+        """A few of them, hidden from others for a while; none when there are no more."""
+        ...
+
+    def move(self, letter: DeadLetter) -> None:
+        """Put a received one back into its queue. One that is interrupted may be there twice, but is never lost."""
+        ...
+
+    def release(self, letter: DeadLetter) -> None:
+        """Leave a received one where it is, for anybody to see."""
+        ...
+
+
+class UsageStore(Protocol):
+    """What was used, added up from the request log a moment after it was written, every entry exactly once."""
+
+    def record(self, partition: LogPartition, changes: Sequence[UsageChange]) -> None:
+        """Add what these changes of one partition (in their order) add, less those that were added before."""
+        ...
+
+    def of_key(self, key_id: str, days: Sequence[date]) -> list[DayUsage]:
+        """What the key used on these days, by day; days without any use are left out."""
+        ...
+
+    def of_day(self, day: date) -> list[DayUsage]:
+        """What every key used on this day, by key."""
         ...
 
 

@@ -19,9 +19,11 @@ import msgspec
 from sluice.domain.classification import IntentSet
 from sluice.domain.errors import ContextTooLongError, InvalidRequestError, NotFoundError, PermissionDeniedError
 from sluice.domain.inference import ChatRequest, Operation
+from sluice.domain.ledger import Standing
 from sluice.domain.pricing import Price
 
 ProviderName = Literal["bedrock", "openai_compatible", "sagemaker", "in_process"]
+CacheStatus = Literal["bypass", "hit", "miss", "refresh"]
 
 TARGET_HEADER: Final = "x-sluice-target"
 STRATEGY_HEADER: Final = "x-sluice-strategy"
@@ -95,7 +97,8 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True):
     """A name that stands for targets.
 
     ``regions`` holds every request to these places (data residency). ``hedge_after_ms`` is how long a first target may
-    keep silent before a second is asked as well; ``None`` leaves it to the deployment.
+    keep silent before a second is asked as well; ``None`` leaves it to the deployment. ``cache_ttl_s`` is how long an
+    answer may be given again to the same key; ``None`` caches only what a request asks to be cached.
     """
 
     name: str
@@ -104,14 +107,17 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True):
     strategy: Strategy = Strategy.PRIORITY
     regions: tuple[str, ...] = ()
     hedge_after_ms: int | None = None
+    cache_ttl_s: int | None = None
 
 
 class Preferences(msgspec.Struct, frozen=True, kw_only=True):
-    """What one request asks of its routing, by header. ``None`` leaves it to the route."""
+    """What one request asks of its routing and caching, by header. ``None`` leaves it to the route."""
 
     target: str | None = None
     strategy: str | None = None
     region: str | None = None
+    cache: str | None = None
+    cache_ttl: str | None = None
 
 
 NO_PREFERENCES: Final = Preferences()
@@ -121,7 +127,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """How a request was handled, answered or not; what the ``x-sluice-`` headers tell.
 
     ``fallbacks`` counts the targets that come before ``target`` (a name) in the order chosen. ``cost_micro_usd`` of
-    ``None`` means unknown. ``overhead_ms`` is the time that was not spent on waiting for a provider.
+    ``None`` means unknown. ``overhead_ms`` is the time that was not spent on waiting for a provider. ``cache`` is what
+    the cache had to do with it, ``age_s`` how old an answer from it is. ``standing`` is how the key stands after it;
+    ``max_output_tokens`` is told where the key's limits left less room for output than there would have been.
     """
 
     target: str | None = None
@@ -130,6 +138,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     cost_micro_usd: Decimal | None = None
     overhead_ms: float = 0.0
     hedged: bool = False
+    cache: CacheStatus = "bypass"
+    age_s: int | None = None
+    standing: Standing | None = None
+    max_output_tokens: int | None = None
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +154,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     weights: tuple[int, ...]
     strategy: Strategy
     hedge_after_ms: int | None = None
+    cache_ttl_s: int | None = None
 
     def kept(self, names: frozenset[str]) -> "Route":
         """This route with only these targets."""
@@ -211,6 +224,7 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
             weights=tuple(entry.weight for entry in placed),
             strategy=_strategy(preferences.strategy, alias),
             hedge_after_ms=alias.hedge_after_ms if alias else None,
+            cache_ttl_s=alias.cache_ttl_s if alias else None,
         )
 
     def _picked(

@@ -187,15 +187,18 @@ class ChainState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What travels through the state machine of a chain: names and numbers, never a prompt or an answer.
 
     ``index`` is the step to run next. ``outcome`` is what became of the last one; ``failure`` is what a ``Catch`` saw.
+    ``wait_seconds`` belongs to the outcome ``wait``; ``waits`` counts how often the step has had to.
     """
 
     execution_id: str
     key_id: str
     step_count: int
     index: int
-    outcome: Literal["continue", "done", "failed"] | None = None
+    outcome: Literal["continue", "done", "failed", "wait"] | None = None
     error: StepError | None = None
     failure: CaughtError | None = None
+    wait_seconds: int | None = None
+    waits: int = 0
 
 
 STEP_TIMED_OUT: Final = Failure(

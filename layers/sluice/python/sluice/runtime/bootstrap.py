@@ -1,31 +1,39 @@
 """The composition root: which adapter stands behind which port. Everything else sees ports only."""
 
-from functools import cache
-from typing import Final
+from functools import cache, partial
+from typing import TYPE_CHECKING, Final
 
 from sluice.adapters.bedrock import Bedrock
 from sluice.adapters.dynamodb import Table
+from sluice.adapters.dynamodb_answers import DynamoDBAnswers
 from sluice.adapters.dynamodb_circuits import DynamoDBTargetStates
-from sluice.adapters.dynamodb_keys import DynamoDBKeys
+from sluice.adapters.dynamodb_ledger import DynamoDBLedger
+from sluice.adapters.dynamodb_replays import DynamoDBReplays
 from sluice.adapters.dynamodb_request_log import DynamoDBRequestLog
 from sluice.adapters.dynamodb_routes import DynamoDBRoutes
 from sluice.adapters.in_process import InProcess
 from sluice.adapters.openai_compatible import OpenAICompatible
+from sluice.adapters.packed import CONTENT_TYPE, Bodies
+from sluice.adapters.s3_objects import S3Objects
 from sluice.adapters.sagemaker import SageMaker
 from sluice.adapters.secretsmanager import Secret
-from sluice.domain.ports import RouteSource
+from sluice.domain.ports import ObjectStore, RouteSource
 from sluice.domain.resilience import CircuitPolicy
 from sluice.runtime import http
 from sluice.runtime.clients import client
-from sluice.runtime.settings import InferenceSettings, TableSettings
-from sluice.services.authorize import Authorize
+from sluice.runtime.settings import InferenceSettings, ReplaySettings, TableSettings
+from sluice.services.answer_cache import AnswerCache
 from sluice.services.check_health import CheckHealth
+from sluice.services.idempotency import Idempotency
 from sluice.services.infer import Inference, RetryPolicy
 from sluice.services.list_models import ListModels
-from sluice.services.manage_keys import ManageKeys
 from sluice.services.watch_targets import WatchTargets
 
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
 STATES_TIMEOUT_S: Final = 1.0
+CACHE_TIMEOUT_S: Final = 1.0
 
 
 def table(settings: TableSettings) -> Table:
@@ -51,6 +59,25 @@ def _watch(settings: InferenceSettings) -> WatchTargets:
     )
 
 
+def idempotency(settings: ReplaySettings) -> Idempotency:
+    """What repeated requests are answered with."""
+    bodies = Bodies(lambda: _responses(client("s3"), settings.bucket_name))
+    return Idempotency(DynamoDBReplays(table(settings), bodies), ttl_s=settings.idempotency_ttl_seconds)
+
+
+def answer_cache(settings: InferenceSettings) -> AnswerCache:
+    """The answers that may be given again."""
+    # Of its own, as a request must not wait long for what is there to make it faster.
+    impatient = partial(client, read_timeout_s=CACHE_TIMEOUT_S, max_attempts=1)
+    bodies = Bodies(lambda: _responses(impatient("s3"), settings.bucket_name))
+    return AnswerCache(DynamoDBAnswers(Table(impatient("dynamodb"), settings.table_name), bodies))
+
+
+def _responses(s3: "S3Client", bucket_name: str) -> ObjectStore:
+    """Made when a body is first too large for the table: the client is slow to make, and most never need it."""
+    return S3Objects(s3, bucket_name, content_type=CONTENT_TYPE, denied_is_missing=True)
+
+
 def inference(settings: InferenceSettings) -> Inference:
     """Everything it takes to get an answer from a model."""
     secret = Secret(client("secretsmanager"), settings.provider_secret_arn)
@@ -71,6 +98,9 @@ def inference(settings: InferenceSettings) -> Inference:
             "in_process": InProcess(),
         },
         request_log=DynamoDBRequestLog(table(settings), ttl_days=settings.request_log_ttl_days),
+        # It counts, so it has to know itself what may be repeated.
+        ledger=DynamoDBLedger(Table(client("dynamodb", max_attempts=1), settings.table_name)),
+        answers=answer_cache(settings),
         watch=_watch(settings),
         policy=RetryPolicy(
             max_attempts=settings.max_attempts,
@@ -90,13 +120,3 @@ def list_models(settings: TableSettings) -> ListModels:
 def check_health(settings: TableSettings) -> CheckHealth:
     """The health check."""
     return CheckHealth(routes(settings), settings.sluice_environment)
-
-
-def authorize(settings: TableSettings, *, cache_seconds: float) -> Authorize:
-    """The key check."""
-    return Authorize(DynamoDBKeys(table(settings)), cache_seconds=cache_seconds)
-
-
-def manage_keys(settings: TableSettings) -> ManageKeys:
-    """Creating and revoking keys."""
-    return ManageKeys(DynamoDBKeys(table(settings)))

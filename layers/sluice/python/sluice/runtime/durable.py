@@ -5,6 +5,7 @@ Apart from :mod:`sluice.runtime.bootstrap`, so that sync functions do not load a
 
 from sluice.adapters.dynamodb_executions import DynamoDBExecutions
 from sluice.adapters.dynamodb_jobs import DynamoDBJobs
+from sluice.adapters.dynamodb_keys import DynamoDBKeys
 from sluice.adapters.dynamodb_stream import DynamoDBStream
 from sluice.adapters.eventbridge import EventBridge
 from sluice.adapters.s3_objects import S3Objects
@@ -15,6 +16,7 @@ from sluice.runtime import bootstrap
 from sluice.runtime.clients import client
 from sluice.runtime.settings import InferenceSettings, Settings, TableSettings
 from sluice.services.finish_workflow import FinishWorkflow
+from sluice.services.key_holders import KeyHolders
 from sluice.services.publish_events import PublishEvents
 from sluice.services.read_job import ReadJob
 from sluice.services.read_workflow import ReadWorkflow
@@ -41,6 +43,7 @@ def run_job(
     """Working on asynchronous requests."""
     return RunJob(
         inference=bootstrap.inference(settings),
+        holders=_holders(settings),
         objects=_objects(bucket_name),
         jobs=_jobs(settings),
         queue=_queue(queue_url),
@@ -72,6 +75,7 @@ def run_workflow_step(settings: InferenceSettings, *, bucket_name: str) -> RunWo
     """Running the steps of workflow executions."""
     return RunWorkflowStep(
         inference=bootstrap.inference(settings),
+        holders=_holders(settings),
         objects=_objects(bucket_name),
         executions=_executions(settings),
     )
@@ -93,6 +97,10 @@ def publish_events(settings: Settings, *, event_bus_name: str) -> PublishEvents:
     """Announcing what the table's stream tells."""
     bus = EventBridge(client("events"), event_bus_name)
     return PublishEvents(reader=DynamoDBStream(), bus=bus, environment=settings.sluice_environment)
+
+
+def _holders(settings: TableSettings) -> KeyHolders:
+    return KeyHolders(DynamoDBKeys(bootstrap.table(settings)))
 
 
 def _objects(bucket_name: str) -> ObjectStore:

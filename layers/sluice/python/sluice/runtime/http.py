@@ -15,6 +15,8 @@ _STATUS: Final[tuple[tuple[type[errors.SluiceError], int], ...]] = (
     (errors.NotFoundError, 404),
     (errors.ConflictError, 409),
     (errors.RequestTooLargeError, 413),
+    (errors.IdempotencyMismatchError, 422),
+    (errors.LimitError, 429),
     (errors.CallerError, 400),
     (errors.ProviderThrottledError, 429),
     (errors.AllTargetsUnavailableError, 503),
@@ -25,7 +27,12 @@ _STATUS: Final[tuple[tuple[type[errors.SluiceError], int], ...]] = (
     (errors.StateConflictError, 409),
     (errors.StateError, 503),
 )
+# What the official clients know a spent budget by.
+_OUT_OF_MONEY: Final = "insufficient_quota"
 _TYPES: Final = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+# https://github.com/openai/openai-python#retries
+_RETRIED_BY_CLIENTS: Final = (409, 429, *range(500, 600))
 
 OPERATORS_ONLY: Final = (
     "Sluice is misconfigured and cannot serve this request. Its operator can find out why by the request id."
@@ -65,11 +72,18 @@ def error_body(error: errors.SluiceError) -> ErrorBody:
     return ErrorBody(
         ErrorDetail(
             message=OPERATORS_ONLY if hidden else error.message,
-            type=error_type(status_of(error)),
+            type=_type_of(error),
             param=error.param,
             code=error.code,
         )
     )
+
+
+def _type_of(error: errors.SluiceError) -> str:
+    if isinstance(error, errors.BudgetExceededError):
+        return _OUT_OF_MONEY
+    # OpenAI tells by the type which of the two limits it was.
+    return error.limit.value if isinstance(error, errors.RateLimitedError) else error_type(status_of(error))
 
 
 def unexpected_body() -> ErrorBody:
@@ -80,9 +94,15 @@ def unexpected_body() -> ErrorBody:
 def error_headers(error: errors.SluiceError) -> dict[str, str]:
     """When to ask again, whether it is of any use (the ``openai`` clients obey both), and how far inference came."""
     headers = inference_headers.of(error.report) if error.report else {}
-    retry_after_s = getattr(error, "retry_after_s", None)
+    retry_after_s: float | None = getattr(error, "retry_after_s", None)
     if retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(retry_after_s)))
-    if not error.retryable and status_of(error) in (409, *range(500, 600)):
+    if isinstance(error, errors.LimitError):
+        headers |= inference_headers.of_standing(error.standing)
+        if retry_after_s is not None:
+            # To the millisecond, for clients that can be as exact as the window is.
+            headers["retry-after-ms"] = str(max(1, math.ceil(retry_after_s * 1000)))
+    never = isinstance(error, errors.LimitError) and retry_after_s is None
+    if (never or not error.retryable) and status_of(error) in _RETRIED_BY_CLIENTS:
         headers["x-should-retry"] = "false"
     return headers

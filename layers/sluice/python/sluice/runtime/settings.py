@@ -35,7 +35,18 @@ class TableSettings(Settings, frozen=True, kw_only=True):
     table_name: Text
 
 
-class InferenceSettings(TableSettings, frozen=True, kw_only=True):
+class ReplaySettings(TableSettings, frozen=True, kw_only=True):
+    """What every function is told that answers a repeated request as it was answered before.
+
+    What is too large for the table goes to the bucket ``bucket_name``, below ``responses/``, where it is deleted after
+    two days.
+    """
+
+    bucket_name: Text
+    idempotency_ttl_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 86_400
+
+
+class InferenceSettings(ReplaySettings, frozen=True, kw_only=True):
     """What every function that calls models is told. ``max_attempts`` counts per target.
 
     A circuit opens after ``circuit_failures`` failures in a row, for ``circuit_open_seconds``; a container goes by what

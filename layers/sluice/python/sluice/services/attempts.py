@@ -9,6 +9,8 @@
   is too long goes on to targets with more room; one that needs what a target lacks, to any other.
 * Hedging: when the first attempt keeps silent for ``hedge_after_s``, the next target is asked as well, and the first
   answer wins. The other call is abandoned; its provider may bill it, and only says so if it comes back in time.
+* No call is made that the caller's budget does not cover. A target that is too dear is passed over, a hedge left out.
+  If nothing else is to be had, the caller is told of the provider's failure, or of the budget if nobody has failed.
 """
 
 import queue
@@ -24,10 +26,12 @@ from tenacity import RetryCallState, Retrying, retry_if_exception
 from sluice.domain.deadline import Deadline
 from sluice.domain.errors import (
     AllTargetsUnavailableError,
+    BudgetExceededError,
     ContextTooLongError,
     ProviderError,
     ProviderRejectedError,
     ProviderTimeoutError,
+    StateError,
     UnsupportedByTargetError,
 )
 from sluice.domain.resilience import Verdict, verdict_on
@@ -98,6 +102,18 @@ class Observer(Protocol):
         ...
 
 
+class Purse(Protocol):
+    """Who pays for calls. Asked in the thread that makes the attempts, never in one of theirs."""
+
+    def cover(self, target: Target, /) -> None:
+        """See to it that a call of ``target`` is paid for. :raises BudgetExceededError: it cannot be."""
+        ...
+
+    def done(self, target: Target, /) -> None:
+        """A call that was covered has come back, or was not made."""
+        ...
+
+
 class Attempts(Generic[Result]):
     """The attempts of one request."""
 
@@ -110,6 +126,7 @@ class Attempts(Generic[Result]):
         policy: RetryPolicy,
         deadline: Deadline,
         observer: Observer,
+        purse: Purse,
         whole_deadline: bool = False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -121,11 +138,14 @@ class Attempts(Generic[Result]):
         self._policy = policy
         self._deadline = deadline
         self._observer = observer
+        self._purse = purse
         # A probe that goes on after its first output, as a stream does, holds its lease until the request is over.
         self._whole_deadline = whole_deadline
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
+        # What the target under way has failed with so far.
+        self._failed: list[ProviderError] = []
         self.progress = Progress()
 
     def run(self, targets: Sequence[Target]) -> Won[Result]:
@@ -133,14 +153,17 @@ class Attempts(Generic[Result]):
 
         :raises AllTargetsUnavailableError: the circuits of all of them are open.
         :raises ProviderError: they were asked, and none answered in time.
+        :raises BudgetExceededError: those that could be asked are too dear.
         """
         failures: list[ProviderError] = []
+        too_dear: BudgetExceededError | None = None
         remaining = list(enumerate(targets))
         while remaining and not (failures and self._deadline.remaining_s() < SHORTEST_ATTEMPT_S):
             position, target = remaining.pop(0)
             if not self._watch.may_ask(target.name):
                 continue
             self.progress.target, self.progress.fallbacks = target, position
+            self._failed.clear()
             try:
                 hedge = self._hedge(remaining) if not self.progress.attempts else None
                 if hedge is not None:
@@ -148,19 +171,26 @@ class Attempts(Generic[Result]):
                 return self._try_target(position, target, is_last=not self._any_open_to(remaining))
             except _NotPermittedError:
                 continue
+            except BudgetExceededError as error:
+                too_dear = error
+                failures += self._failed[-1:]
             except ProviderRejectedError as error:
                 remaining = _worth_asking(error, target, remaining)
                 failures.append(error)
             except ProviderError as error:
                 failures.append(error)
         if not failures:
-            raise self._all_open(targets)
+            raise too_dear or self._all_open(targets)
         # The most hopeful answer: a caller who may succeed by asking again should be told so.
         raise next((error for error in reversed(failures) if error.retryable), failures[-1])
 
-    def again(self, won: Won[Any], call: Call[Result]) -> Won[Result]:
-        """One more attempt at the target that answered, for another try at what it said."""
-        self._call = call
+    def again(self, won: Won[Any], call: Call[Result], *, purse: Purse) -> Won[Result]:
+        """One more attempt at the target that answered, for another try at what it said; ``purse`` is to pay for it.
+
+        :raises ProviderError: it did not answer this time.
+        :raises BudgetExceededError: there is no money left for it.
+        """
+        self._call, self._purse = call, purse
         try:
             return self._attempt(won.position, won.target)
         except _NotPermittedError:
@@ -200,9 +230,18 @@ class Attempts(Generic[Result]):
             raise
         elapsed_s = self._clock() - began
         self.progress.waited_s += elapsed_s
+        self._purse.done(target)
         return Won(result=result, target=target, position=position, permit=permit, elapsed_s=elapsed_s)
 
     def _admit(self, target: Target) -> tuple[Permit, float]:
+        self._purse.cover(target)
+        try:
+            return self._permitted(target)
+        except BaseException:
+            self._purse.done(target)
+            raise
+
+    def _permitted(self, target: Target) -> tuple[Permit, float]:
         timeout_s = self._policy.timeout_s(target, self._deadline)
         if self._deadline.remaining_s() < SHORTEST_ATTEMPT_S:
             raise ProviderTimeoutError("There was no time left to ask the model.", target=target.name)
@@ -215,6 +254,7 @@ class Attempts(Generic[Result]):
 
     def _lost(self, permit: Permit, target: Target, error: BaseException, elapsed_s: float) -> None:
         """Take note of an attempt that ended with ``error``."""
+        self._purse.done(target)
         if isinstance(error, UnsupportedByTargetError):
             # Refused on our side: nobody was asked.
             self.progress.attempts -= 1
@@ -223,6 +263,7 @@ class Attempts(Generic[Result]):
         retry_after_s = error.retry_after_s if isinstance(error, ProviderError) else None
         self._watch.report(permit, verdict_on(error), operation=self._operation, retry_after_s=retry_after_s)
         if isinstance(error, ProviderError):
+            self._failed.append(error)
             attempt = self.progress.attempts
             _log.warning("attempt_failed", target=target.name, attempt=attempt, **logs.describe(error))
             self._observer(target, error, elapsed_s)
@@ -284,12 +325,17 @@ class Attempts(Generic[Result]):
             race.enter(*second, *self._admit(second[1]))
         except (_NotPermittedError, ProviderTimeoutError):
             return
+        except (BudgetExceededError, StateError) as error:
+            # The first is still at work: what cannot be paid for is not worth failing for.
+            _log.info("not_hedged", target=second[1].name, **logs.describe(error))
+            return
         remaining.remove(second)
         self.progress.hedged = True
         _log.info("hedged", target=second[1].name)
 
     def _crown(self, race: "_Race[Result]", finish: "_Runner[Result]") -> Won[Result]:
         race.running.remove(finish)
+        self._purse.done(finish.target)
         self._abandon(race, Verdict.NOTHING)
         self.progress.target, self.progress.fallbacks = finish.target, finish.position
         result: Any = finish.result

@@ -33,6 +33,10 @@ class ChatStream(Protocol):
         """All of it. :raises RuntimeError: its end has not come yet, or it broke off."""
         ...
 
+    def close(self) -> None:
+        """Nobody reads on: what was written is settled. Changes nothing once it is over."""
+        ...
+
 
 class LiveStream:
     """A :class:`ChatStream` that comes from the provider."""
@@ -42,6 +46,7 @@ class LiveStream:
         self._work = work
         self._won = won
         self._collector = Collector()
+        self._begun = False
         self._report: Report | None = None
         self._answer: ChatOutcome | None = None
         self._pieces = self._read()
@@ -63,8 +68,19 @@ class LiveStream:
             raise RuntimeError("The stream has not come to its end, or broke off.")
         return self._answer
 
+    def close(self) -> None:
+        if self._begun:
+            self._pieces.close()
+            return
+        # A generator that was never started has nothing to run when it is closed.
+        self._begun = True
+        self._won.result.abandon()
+        self._break_off(GeneratorExit())
+        self._pieces.close()
+
     def _read(self) -> Generator[ChatDelta, None, None]:
         # What settles the stream runs before its last piece goes out: a caller need not come back for more.
+        self._begun = True
         deltas, work, collector = self._won.result, self._work, self._collector
         try:
             while True:
@@ -120,3 +136,6 @@ class WholeStream:
 
     def answer(self) -> ChatOutcome:
         return self._outcome
+
+    def close(self) -> None:
+        """It was settled before it began."""

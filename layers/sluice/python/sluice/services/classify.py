@@ -14,6 +14,8 @@ from typing import Final
 
 import msgspec
 
+from sluice.domain import bounds
+from sluice.domain.bounds import Bound
 from sluice.domain.classification import Classification, ClassificationRequest, ClassificationResult, Label
 from sluice.domain.deadline import Deadline
 from sluice.domain.errors import InvalidModelOutputError, ProviderError, ProviderProtocolError, ProviderTimeoutError
@@ -87,6 +89,21 @@ class Classifier:
             self._vectors[self._key(target, text)] = vector
         while len(self._vectors) > KEPT_VECTORS:
             self._vectors.popitem(last=False)
+
+
+def bound_of(request: ClassificationRequest, target: Target) -> Bound:
+    """The most that classifying all inputs comes to at ``target``, whichever way it does it."""
+    if Operation.EMBED in target.operations:
+        texts = (*map(_description, request.labels), *request.inputs)
+        return bounds.of_embedding(EmbeddingRequest(model=request.model, inputs=texts))
+    # The instruction is the same for every input, and labels can be many: it is reckoned once.
+    question = bounds.of_chat(_question(request, ""))
+    count = len(request.inputs)
+    return Bound(
+        calls=count,
+        input_tokens=count * question.input_tokens + bounds.tokens_in(request.inputs),
+        output_tokens=count * LONGEST_ANSWER_TOKENS,
+    )
 
 
 def _description(label: Label) -> str:

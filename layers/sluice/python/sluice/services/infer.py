@@ -4,6 +4,13 @@ Which targets may answer is told in :mod:`sluice.domain.routing`, in which order
 how they are attempted in :mod:`sluice.services.attempts`, and what is remembered of them in
 :mod:`sluice.services.watch_targets`.
 
+A request goes through these in turn, and whoever refuses it has cost nothing that comes after:
+
+1. its targets are selected;
+2. the cache is asked (:mod:`sluice.services.answer_cache`), if the request or its route says so;
+3. the key's limits are held to what it may come to (:mod:`sluice.services.admit`);
+4. providers are asked.
+
 Streams
 -------
 The stream is handed over once its first output is there: until then a failure goes on to the next attempt or target
@@ -32,10 +39,12 @@ from sluice.domain.inference import (
     Mode,
     Operation,
 )
-from sluice.domain.ports import ModelProvider, RequestLog, RouteSource
+from sluice.domain.ports import Ledger, ModelProvider, RequestLog, RouteSource
 from sluice.domain.routing import NO_PREFERENCES, Preferences, ProviderName, Target
 from sluice.domain.scoring import ScoreRequest, ScoreResult
 from sluice.domain.strategies import Dice
+from sluice.services.admit import Admit
+from sluice.services.answer_cache import AnswerCache, caching_of
 from sluice.services.attempts import Attempts, Call, RetryPolicy, Won, system_random
 from sluice.services.chat_streams import ChatStream, LiveStream, WholeStream
 from sluice.services.classify import Classifier
@@ -53,7 +62,10 @@ Ask = Callable[[ModelProvider, Target, Request, float], Outcome]
 
 
 class Inference:
-    """Answers requests of every operation. ``http_status`` maps an error to the status that callers are told."""
+    """Answers requests of every operation. ``http_status`` maps an error to the status that callers are told.
+
+    Without ``answers`` nothing is cached, whatever a request asks for.
+    """
 
     def __init__(  # noqa: PLR0913 - the last are the clocks and the dice, which only tests replace
         self,
@@ -61,9 +73,11 @@ class Inference:
         routes: RouteSource,
         providers: Mapping[ProviderName, ModelProvider],
         request_log: RequestLog,
+        ledger: Ledger,
         watch: WatchTargets,
         policy: RetryPolicy,
         http_status: Callable[[SluiceError], int],
+        answers: AnswerCache | None = None,
         max_output_tokens: int | None = None,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
@@ -76,8 +90,10 @@ class Inference:
         self._watch = watch
         self._policy = policy
         self._select = SelectTargets(routes, watch, dice=dice, now=now)
+        self._admit = Admit(ledger, most_output_tokens=max_output_tokens, now=now)
+        self._answers = answers
         self._settlement = Settlement(
-            request_log=request_log, watch=watch, http_status=http_status, now=now, clock=clock
+            request_log=request_log, watch=watch, http_status=http_status, answers=answers, now=now, clock=clock
         )
         self._max_output_tokens = max_output_tokens
         self._now = now
@@ -93,18 +109,19 @@ class Inference:
         *,
         mode: Mode,
         deadline: Deadline,
-        started_at: float | None = None,
         preferences: Preferences = NO_PREFERENCES,
     ) -> ChatOutcome:
-        """Continue the conversation. ``started_at`` (epoch seconds) makes the log entry of a repeated run the same one.
+        """Continue the conversation.
 
         :raises CallerError: the model is unknown, not allowed, or cannot do what is asked.
+        :raises LimitError: the key's limits do not hold it.
         :raises ProviderError: no target answered in time.
+        :raises StateError: nobody can tell whether the key's limits hold it.
         """
         check = check_for(request)
         limits.check_output(request, most=self._max_output_tokens)
-        work = self._begin(request, Operation.CHAT, caller, mode, deadline, started_at, preferences)
-        return self._run(work, self._ask_chat, check=check)
+        work = self._begin(request, Operation.CHAT, caller, mode, deadline, preferences)
+        return self._run(work, _ask_chat, ChatResult, check=check)
 
     def stream(
         self,
@@ -113,7 +130,6 @@ class Inference:
         *,
         mode: Mode,
         deadline: Deadline,
-        started_at: float | None = None,
         preferences: Preferences = NO_PREFERENCES,
     ) -> ChatStream:
         """As :meth:`chat`, piece by piece: returns once the first output is there, and raises as :meth:`chat` before.
@@ -121,14 +137,15 @@ class Inference:
         An answer that has to fit a form is only streamed when it is whole, as nothing that was sent can be repaired.
         """
         if check_for(request) is not None:
-            whole = self.chat(
-                request, caller, mode=mode, deadline=deadline, started_at=started_at, preferences=preferences
-            )
-            return WholeStream(whole)
+            return WholeStream(self.chat(request, caller, mode=mode, deadline=deadline, preferences=preferences))
         limits.check_output(request, most=self._max_output_tokens)
-        work = self._begin(request, Operation.CHAT, caller, mode, deadline, started_at, preferences)
+        work = self._begin(request, Operation.CHAT, caller, mode, deadline, preferences)
         work.streaming = True
         selection = self._choose(work)
+        found = self._from_cache(work, selection, ChatResult)
+        if found is not None:
+            return WholeStream(found)
+        self._hold(work, selection)
         try:
             won = self._attempt(work, selection, lambda target, timeout_s: self._open(work, target, timeout_s))[0]
         except Exception as error:
@@ -143,12 +160,11 @@ class Inference:
         *,
         mode: Mode,
         deadline: Deadline,
-        started_at: float | None = None,
         preferences: Preferences = NO_PREFERENCES,
     ) -> EmbeddingOutcome:
         """Embed every input; otherwise as :meth:`chat`."""
-        work = self._begin(request, Operation.EMBED, caller, mode, deadline, started_at, preferences)
-        return self._run(work, _ask_embed)
+        work = self._begin(request, Operation.EMBED, caller, mode, deadline, preferences)
+        return self._run(work, _ask_embed, EmbeddingResult)
 
     def classify(
         self,
@@ -157,7 +173,6 @@ class Inference:
         *,
         mode: Mode,
         deadline: Deadline,
-        started_at: float | None = None,
         preferences: Preferences = NO_PREFERENCES,
     ) -> Answer[ClassificationResult]:
         """Classify every input; otherwise as :meth:`chat`. :raises NotFoundError: also: no such intent set."""
@@ -166,8 +181,8 @@ class Inference:
             if known is None:
                 raise unknown_intents(request.intents)
             request = msgspec.structs.replace(request, labels=known.labels)
-        work = self._begin(request, Operation.CLASSIFY, caller, mode, deadline, started_at, preferences)
-        return self._run(work, self._ask_classify)
+        work = self._begin(request, Operation.CLASSIFY, caller, mode, deadline, preferences)
+        return self._run(work, self._ask_classify, ClassificationResult)
 
     def score(
         self,
@@ -176,16 +191,11 @@ class Inference:
         *,
         mode: Mode,
         deadline: Deadline,
-        started_at: float | None = None,
         preferences: Preferences = NO_PREFERENCES,
     ) -> Answer[ScoreResult]:
         """Score every row; otherwise as :meth:`chat`."""
-        work = self._begin(request, Operation.SCORE, caller, mode, deadline, started_at, preferences)
-        return self._run(work, _ask_score)
-
-    def _ask_chat(self, provider: ModelProvider, target: Target, request: ChatRequest, timeout_s: float) -> ChatResult:
-        sent = limits.bounded(request, target, most=self._max_output_tokens)
-        return provider.chat(target, sent, timeout_s=timeout_s)
+        work = self._begin(request, Operation.SCORE, caller, mode, deadline, preferences)
+        return self._run(work, _ask_score, ScoreResult)
 
     def _ask_classify(
         self, provider: ModelProvider, target: Target, request: ClassificationRequest, timeout_s: float
@@ -194,7 +204,7 @@ class Inference:
 
     def _open(self, work: Work[ChatRequest], target: Target, timeout_s: float) -> ProviderStream:
         provider = self._providers[target.provider]
-        sent = limits.bounded(work.request, target, most=self._max_output_tokens)
+        sent = work.admitted.sent(work.request, target)
         # The attempt's time is for the first output; what follows has the rest of the request's.
         whole_s = work.deadline.remaining_s()
         return ProviderStream.begun(
@@ -208,7 +218,6 @@ class Inference:
         caller: Caller,
         mode: Mode,
         deadline: Deadline,
-        started_at: float | None,
         preferences: Preferences,
     ) -> Work[Request]:
         logs.canonical(model=request.model, operation=operation.value, mode=mode.value)
@@ -218,18 +227,27 @@ class Inference:
             caller=caller,
             mode=mode,
             deadline=deadline,
-            started_at=self._now() if started_at is None else started_at,
+            started_at=self._now(),
             clock_start=self._clock(),
             preferences=preferences,
         )
 
     def _run(
-        self, work: Work[Request], ask: Ask[Request, Result], *, check: OutputCheck | None = None
+        self,
+        work: Work[Request],
+        ask: Ask[Request, Result],
+        kind: type[Result],
+        *,
+        check: OutputCheck | None = None,
     ) -> Answer[Result]:
         def call(target: Target, timeout_s: float) -> Result:
-            return ask(self._providers[target.provider], target, work.request, timeout_s)
+            return ask(self._providers[target.provider], target, work.admitted.sent(work.request, target), timeout_s)
 
         selection = self._choose(work)
+        found = self._from_cache(work, selection, kind)
+        if found is not None:
+            return found
+        self._hold(work, selection)
         try:
             won, attempts = self._attempt(work, selection, call)
             self._settlement.attempt_succeeded(work, won)
@@ -241,11 +259,32 @@ class Inference:
         return self._settlement.answered(work, won.target, won.result)
 
     def _choose(self, work: Work[Any]) -> Selection:
-        selection = self._select(
-            work.request, work.operation, work.caller.allowed_models, work.preferences, streaming=work.streaming
-        )
+        selection = self._select(work.request, work.operation, work.caller, work.preferences, streaming=work.streaming)
         work.demand, work.measured = selection.demand, selection.measured
+        work.caching = caching_of(work.preferences, selection.cache_ttl_s)
         return selection
+
+    def _from_cache(self, work: Work[Any], selection: Selection, kind: type[Result]) -> Answer[Result] | None:
+        """The answer that was given before, once it is admitted and recorded; ``None`` where there is none."""
+        if work.caching is None or self._answers is None:
+            return None
+        target = self._first(selection)
+        key_id = work.caller.key_id
+        found = self._answers.find(work.caching, key_id, work.operation, work.request, target, kind)
+        if found is None:
+            work.cache = "miss" if work.caching.read else "refresh"
+            return None
+        work.admission = self._admit.cached(work.caller, work.deadline)
+        return self._settlement.found(work, target, found)
+
+    def _hold(self, work: Work[Any], selection: Selection) -> None:
+        target = self._first(selection)
+        work.admission = self._admit.request(work.caller, work.request, target, work.deadline, work.charges)
+
+    def _first(self, selection: Selection) -> Target:
+        """The target that will probably be asked first."""
+        askable = (target for target in selection.targets if self._watch.may_ask(target.name))
+        return next(askable, selection.targets[0])
 
     def _attempt(
         self, work: Work[Any], selection: Selection, call: Call[Outcome]
@@ -260,6 +299,7 @@ class Inference:
             policy=policy,
             deadline=work.deadline,
             observer=lambda target, error, elapsed_s: self._settlement.attempt_lost(work, target, error, elapsed_s),
+            purse=work.admitted.purse(work.request),
             whole_deadline=work.streaming,
             clock=self._clock,
             sleep=self._sleep,
@@ -281,9 +321,11 @@ class Inference:
             return won
         logs.canonical(repaired=True)
         repair = check.repair(work.request, won.result, problem)
-        won = attempts.again(
-            won, lambda target, timeout_s: ask(self._providers[target.provider], target, repair, timeout_s)
-        )
+
+        def call(target: Target, timeout_s: float) -> Any:
+            return ask(self._providers[target.provider], target, work.admitted.sent(repair, target), timeout_s)
+
+        won = attempts.again(won, call, purse=work.admitted.purse(repair))
         self._settlement.attempt_succeeded(work, won)
         won = _tidied(check, won)
         if check.problem(won.result) is not None:
@@ -293,6 +335,10 @@ class Inference:
 
 def _tidied(check: OutputCheck, won: Won[ChatResult]) -> Won[ChatResult]:
     return msgspec.structs.replace(won, result=check.tidied(won.result))
+
+
+def _ask_chat(provider: ModelProvider, target: Target, request: ChatRequest, timeout_s: float) -> ChatResult:
+    return provider.chat(target, request, timeout_s=timeout_s)
 
 
 def _ask_embed(provider: ModelProvider, target: Target, request: EmbeddingRequest, timeout_s: float) -> EmbeddingResult:

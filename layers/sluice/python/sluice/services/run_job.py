@@ -1,4 +1,8 @@
-"""Work on asynchronous requests: every delivery of every message ends in the right state, however often it comes."""
+"""Work on asynchronous requests: every delivery of every message ends in the right state, however often it comes.
+
+A job that its key's limits have no room for now is not attempted: its message is replaced by one that comes later, and
+so on for as long as it takes. One that no waiting helps has failed for good.
+"""
 
 import math
 import random
@@ -13,6 +17,7 @@ import msgspec
 from sluice.domain.deadline import Deadline
 from sluice.domain.errors import (
     ConfigurationError,
+    LimitError,
     NotFoundError,
     ProviderAuthError,
     ProviderError,
@@ -20,7 +25,7 @@ from sluice.domain.errors import (
     StateConflictError,
     StateError,
 )
-from sluice.domain.inference import Caller, ChatRequest, Mode
+from sluice.domain.inference import ChatRequest, Mode
 from sluice.domain.jobs import (
     AsyncJob,
     ClaimOutcome,
@@ -31,8 +36,10 @@ from sluice.domain.jobs import (
     JobStatus,
     StoredAnswer,
 )
+from sluice.domain.patience import passes, wait_s
 from sluice.domain.ports import JobQueue, JobStore, ObjectStore
 from sluice.services.infer import Inference
+from sluice.services.key_holders import KeyHolders
 from sluice.telemetry import logs, tracing
 
 # A batch spends its time waiting for model providers, so its records wait side by side.
@@ -55,6 +62,7 @@ class RunJob:
     """
 
     inference: Inference
+    holders: KeyHolders
     objects: ObjectStore
     jobs: JobStore
     queue: JobQueue
@@ -96,7 +104,7 @@ class RunJob:
             logs.canonical(unreadable=True, message_id=delivery.message_id)
             self._delay(delivery, 0)
             return False
-        if delivery.receive_count > self.max_receive_count:
+        if delivery.tries > self.max_receive_count:
             return self._give_up(delivery, delivery.pointer)
         if deadline.remaining_s() < start_by:
             return self._put_off(delivery, PUT_OFF_S)
@@ -139,18 +147,18 @@ class RunJob:
             # Another worker took over because this one's lease ran out. The message is that worker's to acknowledge.
             logs.canonical(taken_over=True, attempt=job.attempts)
             return False
+        except LimitError as exc:
+            return self._wait_for_room(job, delivery, exc)
         except Exception as exc:  # noqa: BLE001  (whatever it was, the job must not stay in progress)
             return self._attempt_failed(job, delivery, exc)
         return True
 
     def _answer(self, job: AsyncJob, deadline: Deadline) -> None:
-        caller = Caller(key_id=job.key_id, request_id=job.id, allowed_models=job.allowed_models)
-        outcome = self.inference.chat(
-            self._stored_request(job), caller, mode=Mode.ASYNC, deadline=deadline, started_at=job.created_at
-        )
+        caller = self.holders.caller(job.key_id, job.id)
+        outcome = self.inference.chat(self._stored_request(job), caller, mode=Mode.ASYNC, deadline=deadline)
         answer = StoredAnswer(result=outcome.result, target=outcome.target.name)
         self.objects.put(job.attempt_response_key, msgspec.json.encode(answer))
-        cost = JobAnswer(usage=outcome.result.usage, cost_micro_usd=outcome.cost_micro_usd)
+        cost = JobAnswer(usage=outcome.result.usage, cost_micro_usd=outcome.report.cost_micro_usd)
         self.jobs.settle(job.completed(cost, now=int(self.clock())))
 
     def _stored_request(self, job: AsyncJob) -> ChatRequest:
@@ -174,6 +182,21 @@ class RunJob:
             self._back_off(delivery, error)
         return permanent
 
+    def _wait_for_room(self, job: AsyncJob, delivery: Delivery, error: LimitError) -> bool:
+        """Nothing was asked of anybody: the job goes back as it came, under a message that counts no receive more.
+
+        A message kept would use up its receives by waiting, and a failure later on would be the last one too early.
+        """
+        pointer = delivery.pointer
+        seconds = wait_s(error, waits=pointer.waits if pointer else 0, jitter=self.jitter)
+        if seconds is None or pointer is None:
+            return self._attempt_failed(job, delivery, error)
+        logs.canonical(waits=pointer.waits + 1, wait_s=seconds)
+        self.jobs.settle(job.released(Failure.of(error), now=int(self.clock())))
+        later = msgspec.structs.replace(pointer, receives=delivery.tries - 1, waits=pointer.waits + 1)
+        self.queue.send(later, delay_s=seconds)
+        return True
+
     def _put_off(self, delivery: Delivery, seconds: int) -> bool:
         """Nothing was tried, so this receive must not be the one that sends the message to the DLQ."""
         seconds = min(seconds, MAX_BACKOFF_S)
@@ -187,8 +210,8 @@ class RunJob:
         if self._is_last(delivery):
             self._delay(delivery, 0)  # the next receive is the one that moves it to the DLQ
             return
-        ceiling = min(self.retry_base_s * 2 ** (delivery.receive_count - 1), MAX_BACKOFF_S)
-        asked = error.retry_after_s if isinstance(error, ProviderError) else None
+        ceiling = min(self.retry_base_s * 2 ** (delivery.tries - 1), MAX_BACKOFF_S)
+        asked = error.retry_after_s if isinstance(error, LimitError | ProviderError) else None
         # Full jitter, see https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
         wait = max(self.jitter(0, ceiling), min(asked or 0, MAX_BACKOFF_S))
         self._delay(delivery, math.ceil(wait))
@@ -201,11 +224,11 @@ class RunJob:
             _log.warning("async.not_delayed", **logs.describe(exc))
 
     def _is_last(self, delivery: Delivery) -> bool:
-        return delivery.receive_count >= self.max_receive_count
+        return delivery.tries >= self.max_receive_count
 
 
 def _worth_repeating(error: Exception) -> bool:
     """Whether a later attempt can succeed: by itself, or once an operator has mended the deployment."""
     if isinstance(error, ConfigurationError | ProviderAuthError) or not isinstance(error, SluiceError):
         return True
-    return error.retryable
+    return passes(error) if isinstance(error, LimitError) else error.retryable

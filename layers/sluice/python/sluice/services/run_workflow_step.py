@@ -1,22 +1,26 @@
 """Run one step of a chain, exactly once as far as anybody can tell."""
 
+import random
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
 from sluice.domain.deadline import Deadline
 from sluice.domain.errors import (
     ConfigurationError,
+    LimitError,
     NotFoundError,
     SluiceError,
     StateConflictError,
     StateError,
 )
-from sluice.domain.inference import Caller, ChatRequest, Message, Mode
+from sluice.domain.inference import ChatRequest, Message, Mode
 from sluice.domain.jobs import SERVER_ERROR, Failure
+from sluice.domain.patience import passes, wait_s
 from sluice.domain.ports import ExecutionStore, ObjectStore
 from sluice.domain.workflows import (
     ChainDefinition,
@@ -31,6 +35,7 @@ from sluice.domain.workflows import (
     execution_folder,
 )
 from sluice.services.infer import ChatOutcome, Inference
+from sluice.services.key_holders import KeyHolders
 from sluice.telemetry import logs
 
 _log = logs.get_logger()
@@ -42,23 +47,33 @@ _answer_decoder = msgspec.json.Decoder(StepAnswer)
 class RunWorkflowStep:
     """Runs the step that a state points to, unless it has been run.
 
-    What should be tried again is raised, and Step Functions tries again; what is final is returned as data.
+    What should be tried again is raised, and Step Functions tries again; what is final is returned as data. So is the
+    time to wait where the key's limits have no room now: that is no failure, and may take longer than retries do.
     """
 
     inference: Inference
+    holders: KeyHolders
     objects: ObjectStore
     executions: ExecutionStore
     clock: Callable[[], float] = time.time
+    jitter: Callable[[float, float], float] = random.uniform
 
     def run(self, state: ChainState, deadline: Deadline) -> ChainState:
-        """The state after the step: ``continue`` or ``done``, or ``failed`` with the reason.
+        """The state after the step: ``continue`` or ``done``, ``wait``, or ``failed`` with the reason.
 
         :raises SluiceError: the step did not succeed and may be tried again.
         """
         execution, steps = self._load(state)
         record = steps[state.index]
-        if record.status is StepStatus.PENDING:
+        if record.status is not StepStatus.PENDING:
+            return _next_state(state, record)
+        try:
             record = self._attempt(execution, steps, record, deadline)
+        except LimitError as error:
+            seconds = wait_s(error, waits=state.waits, jitter=self.jitter)
+            if seconds is None:
+                raise
+            return msgspec.structs.replace(state, outcome="wait", wait_seconds=seconds, waits=state.waits + 1)
         return _next_state(state, record)
 
     def _load(self, state: ChainState) -> tuple[Execution, tuple[StepRecord, ...]]:
@@ -91,14 +106,9 @@ class RunWorkflowStep:
         index = pending.index
         outcome = self.inference.chat(
             self._request(execution, steps, index),
-            Caller(
-                key_id=execution.key_id,
-                request_id=f"{execution.id}-{index:03d}",
-                allowed_models=execution.allowed_models,
-            ),
+            self.holders.caller(execution.key_id, f"{execution.id}-{index:03d}"),
             mode=Mode.WORKFLOW,
             deadline=deadline,
-            started_at=_started_at(execution, steps, index),
         )
         record = msgspec.structs.replace(
             pending,
@@ -107,7 +117,7 @@ class RunWorkflowStep:
             output_key=self._store(execution, index, outcome),
             completed_at=int(self.clock()),
             usage=outcome.result.usage,
-            cost_micro_usd=outcome.cost_micro_usd,
+            cost_micro_usd=outcome.report.cost_micro_usd,
             error=None,
         )
         self.executions.record_step(execution, record)
@@ -146,7 +156,7 @@ class RunWorkflowStep:
     def _attempt_failed(self, execution: Execution, pending: StepRecord, error: Exception) -> StepRecord:
         """The failed record, when repeating is useless; raises otherwise."""
         failure = Failure.of(error, step=pending.index)
-        permanent = isinstance(error, SluiceError) and not error.retryable
+        permanent = isinstance(error, SluiceError) and not _may_pass(error)
         status = StepStatus.FAILED if permanent else StepStatus.PENDING
         now = int(self.clock())
         record = msgspec.structs.replace(pending, status=status, error=failure, completed_at=now if permanent else None)
@@ -163,10 +173,8 @@ class RunWorkflowStep:
         return record
 
 
-def _started_at(execution: Execution, steps: tuple[StepRecord, ...], index: int) -> int:
-    """When the step's turn came: the same for every attempt, so that its log entry is one and the same."""
-    before = steps[index - 1].completed_at if index else None
-    return execution.created_at if before is None else before
+def _may_pass(error: SluiceError) -> bool:
+    return passes(error) if isinstance(error, LimitError) else error.retryable
 
 
 def _chat_request(step: ChainStep, *, chain_input: str, previous: str | None) -> ChatRequest:
@@ -181,5 +189,5 @@ def _next_state(state: ChainState, record: StepRecord) -> ChainState:
         error = StepError(code=failure.code, message=failure.message, type=failure.type, step=record.index)
         return msgspec.structs.replace(state, outcome="failed", error=error)
     following = state.index + 1
-    done = following >= state.step_count
-    return msgspec.structs.replace(state, index=following, outcome="done" if done else "continue")
+    outcome: Literal["done", "continue"] = "done" if following >= state.step_count else "continue"
+    return msgspec.structs.replace(state, index=following, outcome=outcome, wait_seconds=None, waits=0)

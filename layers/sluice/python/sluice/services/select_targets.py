@@ -2,16 +2,17 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 import msgspec
 
 from sluice.domain import limits
-from sluice.domain.inference import ChatRequest, Operation
+from sluice.domain.inference import Caller, ChatRequest, Operation
 from sluice.domain.ports import RouteSource
 from sluice.domain.routing import Preferences, Route, Strategy, Target, able, fits_by_estimate, needs, roomy
 from sluice.domain.strategies import Demand, Dice, in_order
+from sluice.services.admit import is_payable, without_price
 from sluice.services.watch_targets import WatchTargets
 
 # Strategies that choose by how targets have been doing; only routes of these pay for measuring.
@@ -28,12 +29,16 @@ class Asked(Protocol):
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """The targets to try, best first. ``measured`` says whether how they do is to be remembered."""
+    """The targets to try, best first. ``measured`` says whether how they do is to be remembered.
+
+    ``hedge_after_ms`` and ``cache_ttl_s`` are the route's own; ``None`` where it has none.
+    """
 
     targets: tuple[Target, ...]
     demand: Demand
     measured: bool
     hedge_after_ms: int | None
+    cache_ttl_s: int | None = None
 
 
 class SelectTargets:
@@ -52,28 +57,33 @@ class SelectTargets:
         self,
         request: Asked,
         operation: Operation,
-        allowed_models: tuple[str, ...] | None,
+        caller: Caller,
         preferences: Preferences,
         *,
         streaming: bool,
     ) -> Selection:
         """The targets for ``request``.
 
+        Where money is limited, nothing is asked whose price nobody knows beforehand.
+
         :raises CallerError: none can serve it, or may.
         :raises ContextTooLongError: it fits none.
         """
         demand = Demand.of(request)
-        route = self._routes.load().route(request.model, operation, allowed_models, preferences)
+        route = self._routes.load().route(request.model, operation, caller.allowed_models, preferences)
         targets = able(route.targets, needs(request, streaming=streaming))
         if isinstance(request, ChatRequest):
             targets = limits.generous(targets, max_tokens=request.max_tokens)
             targets = roomy(targets, input_tokens=demand.input_tokens, output_tokens=demand.output_bound)
+        if caller.limits.has_budget:
+            targets = _priced(targets, request)
         route = route.kept(frozenset(target.name for target in targets))
         return Selection(
             targets=self._in_order(request.model, route, demand),
             demand=demand,
             measured=route.strategy in _MEASURED,
             hedge_after_ms=route.hedge_after_ms,
+            cache_ttl_s=route.cache_ttl_s,
         )
 
     def _in_order(self, model: str, route: Route, demand: Demand) -> tuple[Target, ...]:
@@ -89,6 +99,13 @@ class SelectTargets:
         )
         # The sort is stable: among those that hold the request for certain, the strategy's order stays.
         return tuple(sorted(ordered, key=lambda target: not _surely_fits(target, demand)))
+
+
+def _priced(targets: Sequence[Target], request: object) -> tuple[Target, ...]:
+    priced = tuple(target for target in targets if is_payable(request, target))
+    if not priced:
+        raise without_price()
+    return priced
 
 
 def _surely_fits(target: Target, demand: Demand) -> bool:

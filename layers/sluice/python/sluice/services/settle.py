@@ -1,7 +1,8 @@
-"""What is left of a unit of work when it is over: what it cost, one entry in the ledger, metrics, what was learned.
+"""What is left of a unit of work when it is over: a log entry, a settled hold, metrics, what was learned.
 
-Every unit of work that was routed leaves one request log entry, whether it was answered, failed or throttled; what is
-refused before (an unknown model, a malformed body) does not. The entry is written before the answer is returned.
+Every unit of work that was admitted leaves one request log entry, whether it was answered, failed or throttled; what is
+refused before (an unknown model, a malformed body, a limit) does not. The entry is written before the answer is
+returned, and before the ledger is told: of a function that is killed in between, the log says what it spent.
 When DynamoDB cannot take it, after botocore's own retries, the caller still gets the answer that was paid for: the
 loss is logged as an error, with every field of the entry, and counted as ``LedgerWriteFailed``. A *permission* that is
 missing is another matter, as it would let everything go unrecorded for as long as nobody looks: that fails the request.
@@ -9,21 +10,24 @@ missing is another matter, as it would let everything go unrecorded for as long 
 
 import time
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
+from sluice.domain.caching import Caching
 from sluice.domain.deadline import Deadline
 from sluice.domain.errors import ProviderError, ProviderThrottledError, SluiceError, StateError
-from sluice.domain.inference import Caller, ChatResult, EmbeddingResult, Mode, Operation, Usage
+from sluice.domain.inference import Caller, ChatResult, EmbeddingResult, FinishReason, Mode, Operation, Usage
 from sluice.domain.jobs import INTERNAL_ERROR
+from sluice.domain.ledger import ZERO, Spent
 from sluice.domain.ports import RequestLog
 from sluice.domain.pricing import Charge, charge, price_versions, total_cost, total_usage
 from sluice.domain.request_log import Outcome, RequestLogEntry
 from sluice.domain.resilience import UNMEASURED, Sample, Verdict, verdict_on
-from sluice.domain.routing import Preferences, Report, Target
+from sluice.domain.routing import CacheStatus, Preferences, Report, Target
 from sluice.domain.strategies import Demand
+from sluice.services.admit import Admission
+from sluice.services.answer_cache import AnswerCache, Found
 from sluice.services.attempts import Progress, Won
 from sluice.services.select_targets import Asked
 from sluice.services.watch_targets import Permit, WatchTargets
@@ -46,31 +50,11 @@ Request = TypeVar("Request", bound=Asked)
 
 
 class Answer(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
-    """An answer and how it came about. ``cost_micro_usd`` of ``None`` means that it is unknown.
-
-    ``overhead_ms`` is the time that was not spent on waiting for providers; ``fallbacks`` counts the targets before
-    this one in the order chosen.
-    """
+    """An answer, who gave it, and how it came about."""
 
     result: Result
     target: Target
-    cost_micro_usd: Decimal | None
-    attempts: int
-    fallbacks: int
-    overhead_ms: float = 0.0
-    hedged: bool = False
-
-    @property
-    def report(self) -> Report:
-        """How it came about, without the answer."""
-        return Report(
-            target=self.target.name,
-            attempts=self.attempts,
-            fallbacks=self.fallbacks,
-            cost_micro_usd=self.cost_micro_usd,
-            overhead_ms=self.overhead_ms,
-            hedged=self.hedged,
-        )
+    report: Report
 
 
 ChatOutcome = Answer[ChatResult]
@@ -78,7 +62,10 @@ EmbeddingOutcome = Answer[EmbeddingResult]
 
 
 class Work(msgspec.Struct, Generic[Request], kw_only=True):
-    """One unit of work under way. ``measured`` says whether its route chooses by how targets have been doing."""
+    """One unit of work under way. ``measured`` says whether its route chooses by how targets have been doing.
+
+    ``caching`` of ``None`` means that it has nothing to do with the cache; ``admission`` is there once it is admitted.
+    """
 
     request: Request
     operation: Operation
@@ -93,10 +80,24 @@ class Work(msgspec.Struct, Generic[Request], kw_only=True):
     demand: Demand = Demand()
     progress: Progress = msgspec.field(default_factory=Progress)
     charges: list[Charge] = msgspec.field(default_factory=list)
+    admission: Admission | None = None
+    caching: Caching | None = None
+    cache: CacheStatus = "bypass"
+    age_s: int | None = None
+
+    @property
+    def admitted(self) -> Admission:
+        """What it holds. :raises RuntimeError: nothing yet; no provider may be asked before."""
+        if self.admission is None:
+            raise RuntimeError("The request has not been admitted.")
+        return self.admission
 
 
 class Settlement:
-    """Settles units of work. ``http_status`` maps an error to the status that callers are told."""
+    """Settles units of work. ``http_status`` maps an error to the status that callers are told.
+
+    Without ``answers`` none are kept.
+    """
 
     def __init__(
         self,
@@ -104,12 +105,14 @@ class Settlement:
         request_log: RequestLog,
         watch: WatchTargets,
         http_status: Callable[[SluiceError], int],
+        answers: AnswerCache | None = None,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._request_log = request_log
         self._watch = watch
         self._http_status = http_status
+        self._answers = answers
         self._now = now
         self._clock = clock
 
@@ -154,19 +157,24 @@ class Settlement:
         return self.failed(work, error)
 
     def answered(self, work: Work[Any], target: Target, result: Result) -> Answer[Result]:
-        """Record the answer."""
+        """Record the answer, and keep it for the next time where that is wanted."""
         entry = self._entry(work, Outcome.COMPLETED, 200)
         self._record(work, entry)
-        report = self._report(work)
-        return Answer(
-            result=result,
-            target=target,
-            cost_micro_usd=report.cost_micro_usd,
-            attempts=report.attempts,
-            fallbacks=report.fallbacks,
-            overhead_ms=report.overhead_ms,
-            hedged=report.hedged,
-        )
+        if not _cut_short(work, result):
+            self._keep(work, target, result)
+        return Answer(result=result, target=target, report=self._report(work, entry))
+
+    def _keep(self, work: Work[Any], target: Target, result: Any) -> None:
+        if work.caching is not None and self._answers is not None:
+            self._answers.keep(work.caching, work.caller.key_id, work.operation, work.request, target, result)
+
+    def found(self, work: Work[Any], target: Target, found: Found[Result]) -> Answer[Result]:
+        """Record an answer that was given before: it costs nothing, and no provider knows of it."""
+        work.cache, work.age_s, work.progress.target = "hit", found.age_s, target
+        entry = self._entry(work, Outcome.COMPLETED, 200)
+        entry = msgspec.structs.replace(entry, cost_micro_usd=ZERO, cached=True)
+        self._record(work, entry)
+        return Answer(result=found.result, target=target, report=self._report(work, entry))
 
     def failed(self, work: Work[Any], error: BaseException) -> Report:
         """Record the failure; the report goes with the error, for the response's headers."""
@@ -176,21 +184,25 @@ class Settlement:
             status, code = self._http_status(error), error.code or INTERNAL_ERROR
         entry = msgspec.structs.replace(self._entry(work, outcome, status), error_code=code)
         self._record(work, entry)
-        report = self._report(work)
+        report = self._report(work, entry)
         if isinstance(error, SluiceError):
             error.report = report
         return report
 
-    def _report(self, work: Work[Any]) -> Report:
+    def _report(self, work: Work[Any], entry: RequestLogEntry) -> Report:
         progress = work.progress
         elapsed_s = self._clock() - work.clock_start
         return Report(
-            target=progress.target.name if progress.target else None,
+            target=entry.target,
             attempts=progress.attempts,
             fallbacks=progress.fallbacks,
-            cost_micro_usd=total_cost(work.charges),
+            cost_micro_usd=entry.cost_micro_usd,
             overhead_ms=round(max(elapsed_s - progress.waited_s, 0.0) * 1000, 1),
             hedged=progress.hedged,
+            cache=work.cache,
+            age_s=work.age_s,
+            standing=work.admitted.standing(_spent(entry)),
+            max_output_tokens=work.admitted.max_output_tokens,
         )
 
     def _entry(self, work: Work[Any], outcome: Outcome, http_status: int) -> RequestLogEntry:
@@ -212,16 +224,40 @@ class Settlement:
             charges=tuple(work.charges) if len(work.charges) > 1 else (),
             attempts=progress.attempts,
             fallbacks=progress.fallbacks,
+            hold=work.admitted.hold.reference,
         )
 
     def _record(self, work: Work[Any], entry: RequestLogEntry) -> None:
         _tell_operators(work, entry)
         try:
+            self._append(entry)
+        finally:
+            # Whatever became of the entry, the money is spent.
+            work.admitted.settle(_spent(entry))
+
+    def _append(self, entry: RequestLogEntry) -> None:
+        try:
             self._request_log.append(entry)
         except StateError as error:
-            # Everything that the ledger would have held, so that it can be mended from the log.
+            # Everything that the log would have held, so that it can be mended from this line.
             _log.error("ledger_write_failed", entry=msgspec.to_builtins(entry, str_keys=True), **logs.describe(error))
             metrics.emit(LedgerWriteFailed=1)
+
+
+def _spent(entry: RequestLogEntry) -> Spent:
+    """What the ledger is told: just what the log says, so that the one is always the sum of the other."""
+    usage = entry.usage
+    return Spent(
+        input_tokens=usage.input_tokens if usage else 0,
+        output_tokens=usage.output_tokens if usage else 0,
+        cost_micro_usd=entry.cost_micro_usd or ZERO,
+    )
+
+
+def _cut_short(work: Work[Any], result: object) -> bool:
+    """Whether the answer ends where the key's limits ended it: the next time there may be more."""
+    limited = work.admitted.max_output_tokens is not None
+    return limited and isinstance(result, ChatResult) and result.finish_reason is FinishReason.LENGTH
 
 
 def _tell_operators(work: Work[Any], entry: RequestLogEntry) -> None:
@@ -232,6 +268,8 @@ def _tell_operators(work: Work[Any], entry: RequestLogEntry) -> None:
         attempts=entry.attempts,
         fallbacks=entry.fallbacks,
         hedged=work.progress.hedged or None,
+        cache=None if work.cache == "bypass" else work.cache,
+        max_output_tokens=work.admitted.max_output_tokens,
         input_tokens=usage.input_tokens if usage else None,
         output_tokens=usage.output_tokens if usage else None,
         usage_estimated=(usage.estimated or None) if usage else None,
@@ -247,4 +285,5 @@ def _tell_operators(work: Work[Any], entry: RequestLogEntry) -> None:
         InputTokens=usage.input_tokens if usage else None,
         OutputTokens=usage.output_tokens if usage else None,
         CostMicroUsd=entry.cost_micro_usd,
+        CacheHits=1 if entry.cached else None,
     )
