@@ -42,30 +42,29 @@ locals {
     async_submit = {
       description = "POST /v1/async/...: keeps the request, queues it and answers 202 with an id."
       timeout     = 15
-      environment = merge(local.input_limits, {
+      environment = merge(local.input_limits, local.replay_environment, {
         TABLE_NAME      = module.table.name
         BUCKET_NAME     = module.bucket.name
         QUEUE_URL       = module.async_queue.url
         RESULT_TTL_DAYS = tostring(var.result_ttl_days)
       })
-      policies = {
+      policies = merge(local.replay_policies, {
         read-routes       = data.aws_iam_policy_document.read_routes.json
         create-jobs       = data.aws_iam_policy_document.create_jobs.json
         write-job-objects = data.aws_iam_policy_document.write_job_objects.json
         send-jobs         = data.aws_iam_policy_document.send_jobs.json
         use-key           = data.aws_iam_policy_document.use_key.json
-      }
+      })
     }
     async_worker = {
       description = "Queue consumer: does the work of /v1/async, a batch side by side, and reports each failure."
       timeout     = var.worker_timeout_seconds
       environment = merge(local.inference_environment, {
-        BUCKET_NAME        = module.bucket.name
         QUEUE_URL          = module.async_queue.url
         MAX_RECEIVE_COUNT  = tostring(var.max_receive_count)
         RETRY_BASE_SECONDS = tostring(var.retry_base_seconds)
       })
-      policies = merge(local.inference_policies, {
+      policies = merge(local.durable_policies, {
         receive-jobs      = data.aws_iam_policy_document.receive_jobs.json
         work-on-jobs      = data.aws_iam_policy_document.work_on_jobs.json
         read-job-objects  = data.aws_iam_policy_document.read_job_objects.json

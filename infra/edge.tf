@@ -4,8 +4,8 @@ locals {
   api_stage = "api"
 
   request_models = [
-    "AdminKeyRequest", "ChainExecutionRequest", "ChatCompletionRequest", "ChatRequest", "ClassifyRequest",
-    "CompletionRequest", "EmbeddingRequest", "ScoreRequest",
+    "AdminKeyRequest", "AdminKeyRotateRequest", "AdminKeyUpdateRequest", "ChainExecutionRequest", "ChatCompletionRequest",
+    "ChatRequest", "ClassifyRequest", "CompletionRequest", "EmbeddingRequest", "QueueRedriveRequest", "ScoreRequest",
   ]
 }
 
@@ -16,14 +16,13 @@ module "api" {
   description = "Sluice: AI inference in OpenAI's wire format."
   stage_name  = local.api_stage
 
-  routes              = merge(local.sync_routes, local.batch_routes, local.workflow_routes, local.shared_routes)
+  routes              = merge(local.sync_routes, local.batch_routes, local.workflow_routes, local.governance_routes)
   functions           = local.function_invoke_arns
   authorizer_function = "authorizer"
   models              = { for model in local.request_models : model => file("${path.root}/schemas/${model}.json") }
 
   function_aliases = {
-    for function, module in merge(module.sync_functions, module.batch_functions, module.workflow_functions, module.shared_functions) :
-    function => module.alias
+    for function, module in local.functions_made : function => module.alias
   }
 
   throttling               = var.throttling

@@ -18,7 +18,8 @@ locals {
     "authorizer", "chat_completions", "completions", "chat", "embeddings", "classify", "score", "models", "health",
     "async_submit", "async_worker", "async_status",
     "workflow_start", "workflow_run_step", "workflow_finish", "workflow_ended", "workflow_status",
-    "publish_events", "admin_keys",
+    "publish_events", "roll_up_usage",
+    "usage", "admin_keys", "admin_usage", "admin_circuits", "admin_redrive",
   ]
   function_names = { for function in local.functions : function => "${local.prefix}-${replace(function, "_", "-")}" }
   function_alias = "live"
@@ -69,6 +70,7 @@ locals {
   inference_environment = merge(
     {
       TABLE_NAME              = module.table.name
+      BUCKET_NAME             = module.bucket.name
       PROVIDER_SECRET_ARN     = aws_secretsmanager_secret.providers.arn
       REQUEST_LOG_TTL_DAYS    = tostring(var.request_log_ttl_days)
       ATTEMPT_TIMEOUT_SECONDS = tostring(var.attempt_timeout_seconds)
@@ -93,12 +95,22 @@ locals {
     MAX_INPUT_BYTES = tostring(var.max_input_bytes)
   }
 
+  # Of the functions that answer a repeated request with what they answered before.
+  replay_environment = {
+    IDEMPOTENCY_TTL_SECONDS = tostring(var.idempotency_ttl_seconds)
+  }
+
   # Policies of the functions that call models, whichever mode they serve.
   routing_policies = {
     read-routes       = data.aws_iam_policy_document.read_routes.json
     share-circuits    = data.aws_iam_policy_document.share_circuits.json
+    use-ledger        = data.aws_iam_policy_document.use_ledger.json
     write-request-log = data.aws_iam_policy_document.write_request_log.json
-    use-key           = data.aws_iam_policy_document.use_key.json
+    # To settle what a function that was killed has left behind in the ledger.
+    read-request-log = data.aws_iam_policy_document.read_request_log.json
+    cache-answers    = data.aws_iam_policy_document.cache_answers.json
+    store-responses  = data.aws_iam_policy_document.store_responses.json
+    use-key          = data.aws_iam_policy_document.use_key.json
   }
   inference_policies = merge(
     local.routing_policies,
@@ -114,4 +126,13 @@ locals {
     local.routing_policies,
     length(local.sagemaker_endpoint_arns) == 0 ? {} : { invoke-endpoints = data.aws_iam_policy_document.invoke_endpoints.json },
   )
+
+  # Of every function behind a POST of a caller: see runtime/idempotency.py.
+  replay_policies = {
+    replay-responses = data.aws_iam_policy_document.replay_responses.json
+    store-responses  = data.aws_iam_policy_document.store_responses.json
+  }
+
+  # Of the functions that call models when the caller is gone, and so ask themselves what the key may do by then.
+  durable_policies = merge(local.inference_policies, { find-keys = data.aws_iam_policy_document.find_keys.json })
 }

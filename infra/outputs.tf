@@ -1,5 +1,7 @@
 locals {
-  functions_made = merge(module.sync_functions, module.batch_functions, module.workflow_functions, module.shared_functions)
+  functions_made = merge(
+    module.sync_functions, module.batch_functions, module.workflow_functions, module.shared_functions, module.governance_functions,
+  )
 }
 
 output "api_url" {

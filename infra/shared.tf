@@ -42,6 +42,8 @@ module "bucket" {
   expiration_days = {
     "async/"     = var.result_ttl_days
     "workflows/" = var.result_ttl_days
+    # Answers to be given again that are too large for the table. None is of use for more than a day.
+    "responses/" = 2
   }
 }
 
@@ -175,6 +177,7 @@ resource "aws_dynamodb_table_item" "alias" {
     },
     length(each.value.regions) == 0 ? {} : { regions = { L = [for region in each.value.regions : { S = region }] } },
     each.value.hedge_after_ms == null ? {} : { hedge_after_ms = { N = tostring(each.value.hedge_after_ms) } },
+    each.value.cache_ttl_seconds == null ? {} : { cache_ttl_s = { N = tostring(each.value.cache_ttl_seconds) } },
   ))
 }
 
@@ -286,6 +289,86 @@ data "aws_iam_policy_document" "write_request_log" {
   }
 }
 
+# What keys may use and have used: admission, settling, and telling how a key stands.
+data "aws_iam_policy_document" "use_ledger" {
+  statement {
+    sid       = "HoldAndSettle"
+    actions   = ["dynamodb:UpdateItem", "dynamodb:BatchGetItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["LEDGER#*"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "read_request_log" {
+  statement {
+    sid       = "QueryRequestLog"
+    actions   = ["dynamodb:Query"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["REQ#*"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "cache_answers" {
+  statement {
+    sid       = "GetAndPutAnswers"
+    actions   = ["dynamodb:GetItem", "dynamodb:PutItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["CACHE#*"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "replay_responses" {
+  statement {
+    sid       = "ClaimAndKeepResponses"
+    actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["IDEM#*"]
+    }
+  }
+}
+
+# What is too large for an item: cached answers, and responses to be replayed.
+data "aws_iam_policy_document" "store_responses" {
+  statement {
+    sid       = "GetAndPutResponses"
+    actions   = ["s3:GetObject", "s3:PutObject"]
+    resources = ["${module.bucket.arn}/responses/*"]
+  }
+}
+
+data "aws_iam_policy_document" "find_keys" {
+  statement {
+    sid       = "QueryKeysById"
+    actions   = ["dynamodb:Query"]
+    resources = [module.table.index_arns["gsi1"]]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["KEYS"]
+    }
+  }
+}
+
 data "aws_iam_policy_document" "invoke_models" {
   statement {
     sid = "InvokeTargets"
@@ -358,7 +441,7 @@ data "aws_iam_policy_document" "use_key" {
   }
 }
 
-# ---- Functions of no single mode: events and administration ----
+# ---- Events ----
 
 module "event_bus" {
   source = "./modules/event_bus"
@@ -412,6 +495,11 @@ locals {
   # Filtered before the function is invoked, so that leases, keys and ledgers cost nothing here.
   published_changes = [
     {
+      # Written in one transaction with the change that it tells of, and never again.
+      eventName = ["INSERT"]
+      dynamodb  = { Keys = { pk = { S = [{ prefix = "AUDIT#" }] } } }
+    },
+    {
       # An entry is rewritten when a durable mode repeats its work, possibly with another outcome.
       eventName = ["INSERT", "MODIFY"]
       dynamodb  = { Keys = { pk = { S = [{ prefix = "REQ#" }] } } }
@@ -432,23 +520,6 @@ locals {
     },
   ]
 
-  shared_routes = {
-    create_key = {
-      method        = "POST"
-      path          = "/v1/admin/keys"
-      function      = "admin_keys"
-      authorization = "AWS_IAM"
-      model         = "AdminKeyRequest"
-      validate_body = true
-    }
-    revoke_key = {
-      method        = "DELETE"
-      path          = "/v1/admin/keys/{id}"
-      function      = "admin_keys"
-      authorization = "AWS_IAM"
-    }
-  }
-
   shared_functions = {
     publish_events = {
       description = "Table stream: puts an event on the bus for each finished, failed or throttled unit of work."
@@ -461,18 +532,6 @@ locals {
         put-events  = data.aws_iam_policy_document.put_events.json
         send-to-dlq = data.aws_iam_policy_document.send_to_event_dlq.json
         use-key     = data.aws_iam_policy_document.use_key.json
-      }
-    }
-    admin_keys = {
-      description = "Creates and revokes API keys, for callers with an IAM signature."
-      timeout     = 10
-      environment = {
-        TABLE_NAME = module.table.name
-      }
-      policies = {
-        write-keys = data.aws_iam_policy_document.write_keys.json
-        find-keys  = data.aws_iam_policy_document.find_keys.json
-        use-key    = data.aws_iam_policy_document.use_key.json
       }
     }
   }
@@ -500,34 +559,6 @@ data "aws_iam_policy_document" "send_to_event_dlq" {
     sid       = "SendWhatFailed"
     actions   = ["sqs:SendMessage"]
     resources = [module.event_dlq.arn]
-  }
-}
-
-data "aws_iam_policy_document" "write_keys" {
-  statement {
-    sid       = "PutAndUpdateKeys"
-    actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
-    resources = [module.table.arn]
-
-    condition {
-      test     = "ForAllValues:StringLike"
-      variable = "dynamodb:LeadingKeys"
-      values   = ["KEY#*"]
-    }
-  }
-}
-
-data "aws_iam_policy_document" "find_keys" {
-  statement {
-    sid       = "QueryKeysById"
-    actions   = ["dynamodb:Query"]
-    resources = [module.table.index_arns["gsi1"]]
-
-    condition {
-      test     = "ForAllValues:StringLike"
-      variable = "dynamodb:LeadingKeys"
-      values   = ["KEYS"]
-    }
   }
 }
 

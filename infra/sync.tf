@@ -82,38 +82,38 @@ locals {
     chat_completions = {
       description = "POST /v1/chat/completions in OpenAI's wire format."
       timeout     = var.sync_timeout_seconds
-      environment = merge(local.inference_environment, local.input_limits)
-      policies    = local.streaming_policies
+      environment = merge(local.inference_environment, local.input_limits, local.replay_environment)
+      policies    = merge(local.streaming_policies, local.replay_policies)
     }
     completions = {
       description = "POST /v1/completions in OpenAI's legacy wire format."
       timeout     = var.sync_timeout_seconds
-      environment = merge(local.inference_environment, local.input_limits)
-      policies    = local.streaming_policies
+      environment = merge(local.inference_environment, local.input_limits, local.replay_environment)
+      policies    = merge(local.streaming_policies, local.replay_policies)
     }
     chat = {
       description = "POST /v1/chat: one prompt in, one response out."
       timeout     = var.sync_timeout_seconds
-      environment = merge(local.inference_environment, local.input_limits)
-      policies    = local.inference_policies
+      environment = merge(local.inference_environment, local.input_limits, local.replay_environment)
+      policies    = merge(local.inference_policies, local.replay_policies)
     }
     embeddings = {
       description = "POST /v1/embeddings in OpenAI's wire format."
       timeout     = var.sync_timeout_seconds
-      environment = merge(local.inference_environment, local.input_limits)
-      policies    = local.inference_policies
+      environment = merge(local.inference_environment, local.input_limits, local.replay_environment)
+      policies    = merge(local.inference_policies, local.replay_policies)
     }
     classify = {
       description = "POST /v1/classify: the label that fits a text best, by likeness or by asking."
       timeout     = var.sync_timeout_seconds
-      environment = merge(local.inference_environment, local.input_limits)
-      policies    = local.inference_policies
+      environment = merge(local.inference_environment, local.input_limits, local.replay_environment)
+      policies    = merge(local.inference_policies, local.replay_policies)
     }
     score = {
       description = "POST /v1/score: lead scores from an endpoint, or from the same model inside the function."
       timeout     = var.sync_timeout_seconds
-      environment = local.scoring_environment
-      policies    = local.scoring_policies
+      environment = merge(local.scoring_environment, local.replay_environment)
+      policies    = merge(local.scoring_policies, local.replay_policies)
     }
     models = {
       description = "GET /v1/models and /v1/models/{id}: the aliases and targets a key may use."

@@ -264,15 +264,18 @@ variable "aliases" {
     Alias => operation and the targets that serve it. strategy says in which order they are tried: priority (as listed),
     weighted (by the weights: target => share, 1 unless given, 0 for a fallback only), round_robin, cost (cheapest for
     the request first) or latency. regions: where every request of this alias has to be answered. hedge_after_ms: how
-    long the first target may keep silent before a second one is asked too.
+    long the first target may keep silent before a second one is asked too. cache_ttl_seconds: how long an answer may be
+    given again to the same key for the same question, unless the request says otherwise; without it only requests that
+    ask for the cache use it.
   EOT
   type = map(object({
-    operation      = string
-    strategy       = optional(string, "priority")
-    targets        = list(string)
-    weights        = optional(map(number), {})
-    regions        = optional(list(string), [])
-    hedge_after_ms = optional(number)
+    operation         = string
+    strategy          = optional(string, "priority")
+    targets           = list(string)
+    weights           = optional(map(number), {})
+    regions           = optional(list(string), [])
+    hedge_after_ms    = optional(number)
+    cache_ttl_seconds = optional(number)
   }))
   nullable = false
 
@@ -339,6 +342,14 @@ variable "aliases" {
   validation {
     condition     = alltrue([for alias in values(var.aliases) : alias.hedge_after_ms == null ? true : alias.hedge_after_ms >= 1 && floor(alias.hedge_after_ms) == alias.hedge_after_ms])
     error_message = "hedge_after_ms must be a whole number of milliseconds, 1 or more."
+  }
+
+  validation {
+    condition = alltrue([
+      for alias in values(var.aliases) : alias.cache_ttl_seconds == null ? true :
+      alias.cache_ttl_seconds >= 1 && alias.cache_ttl_seconds <= 86400 && floor(alias.cache_ttl_seconds) == alias.cache_ttl_seconds
+    ])
+    error_message = "cache_ttl_seconds must be a whole number of seconds between 1 and 86400, a day."
   }
 }
 
@@ -603,8 +614,20 @@ variable "key_cache_seconds" {
   nullable    = false
 
   validation {
-    condition     = var.key_cache_seconds >= 0 && var.key_cache_seconds <= 3600
-    error_message = "Keys can be remembered for 0 to 3600 seconds."
+    condition     = var.key_cache_seconds >= 0 && var.key_cache_seconds <= 60
+    error_message = "Keys can be remembered for 0 to 60 seconds: a revoked key must stop within a minute."
+  }
+}
+
+variable "idempotency_ttl_seconds" {
+  description = "Seconds for which a response is kept for whoever repeats the request under the same Idempotency-Key."
+  type        = number
+  default     = 86400
+  nullable    = false
+
+  validation {
+    condition     = var.idempotency_ttl_seconds >= 60 && var.idempotency_ttl_seconds <= 86400 && floor(var.idempotency_ttl_seconds) == var.idempotency_ttl_seconds
+    error_message = "Responses can be kept for 60 to 86400 seconds: the bucket forgets the larger ones after two days."
   }
 }
 

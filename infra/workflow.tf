@@ -93,27 +93,25 @@ locals {
     workflow_start = {
       description = "POST /v1/workflows/{name}/executions: keeps the steps and starts the state machine."
       timeout     = 15
-      environment = merge(local.input_limits, {
+      environment = merge(local.input_limits, local.replay_environment, {
         TABLE_NAME        = module.table.name
         BUCKET_NAME       = module.bucket.name
         STATE_MACHINE_ARN = module.chain.arn
         RESULT_TTL_DAYS   = tostring(var.result_ttl_days)
       })
-      policies = {
+      policies = merge(local.replay_policies, {
         read-routes            = data.aws_iam_policy_document.read_routes.json
         create-executions      = data.aws_iam_policy_document.create_executions.json
         write-workflow-objects = data.aws_iam_policy_document.write_workflow_objects.json
         start-executions       = data.aws_iam_policy_document.start_executions.json
         use-key                = data.aws_iam_policy_document.use_key.json
-      }
+      })
     }
     workflow_run_step = {
       description = "State RunStep: asks a model to do one step of a chain."
       timeout     = var.workflow_step_timeout_seconds
-      environment = merge(local.inference_environment, {
-        BUCKET_NAME = module.bucket.name
-      })
-      policies = merge(local.inference_policies, {
+      environment = local.inference_environment
+      policies = merge(local.durable_policies, {
         record-steps           = data.aws_iam_policy_document.record_steps.json
         read-workflow-objects  = data.aws_iam_policy_document.read_workflow_objects.json
         write-workflow-objects = data.aws_iam_policy_document.write_workflow_objects.json

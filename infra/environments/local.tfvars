@@ -200,6 +200,7 @@ aliases = {
   ask-label    = { operation = "classify", targets = ["bedrock/extractive-v1", "openai/extractive-v1"] }
   brisk        = { operation = "chat", targets = ["bedrock/extractive-v1-brisk", "openai/extractive-v1-brisk"] }
   brisk-openai = { operation = "chat", targets = ["openai/extractive-v1-brisk", "bedrock/extractive-v1-brisk"] }
+  cached       = { operation = "chat", targets = ["bedrock/extractive-v1", "openai/extractive-v1"], cache_ttl_seconds = 60 }
   hedged       = { operation = "chat", targets = ["bedrock/extractive-v1", "openai/extractive-v1"], hedge_after_ms = 200 }
   nimble       = { operation = "chat", strategy = "latency", targets = ["bedrock/extractive-v1", "openai/extractive-v1"] }
   thrifty      = { operation = "chat", strategy = "cost", targets = ["bedrock/extractive-v1", "openai/extractive-v1"] }
@@ -231,6 +232,8 @@ circuit_cache_seconds         = 0.1
 retry_base_seconds            = 1
 worker_maximum_concurrency    = 2
 event_batching_window_seconds = 0
+# So that a revoked key is seen to stop.
+key_cache_seconds = 2
 
 # The local cloud takes alarms but reports them only in part, so that every apply would change them again.
 alarms_enabled = false

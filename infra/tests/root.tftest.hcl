@@ -37,7 +37,7 @@ run "gives_every_function_exactly_its_environment" {
   command = apply
 
   assert {
-    condition     = toset(keys(local.functions_made)) == toset(local.functions) && length(local.functions) == 19
+    condition     = toset(keys(local.functions_made)) == toset(local.functions) && length(local.functions) == 24
     error_message = "Every function must be made by one of the modes."
   }
 
@@ -60,6 +60,7 @@ run "gives_every_function_exactly_its_environment" {
         if !contains(["SLUICE_ENVIRONMENT", "SLUICE_SERVICE", "LOG_LEVEL", "AWS_XRAY_CONTEXT_MISSING"], name)
         } == {
         TABLE_NAME                       = "sluice-test"
+        BUCKET_NAME                      = "sluice-test-123456789012-us-east-1"
         PROVIDER_SECRET_ARN              = "arn:aws:secretsmanager:us-east-1:123456789012:secret:mock"
         REQUEST_LOG_TTL_DAYS             = "90"
         ATTEMPT_TIMEOUT_SECONDS          = "20"
@@ -69,6 +70,7 @@ run "gives_every_function_exactly_its_environment" {
         CIRCUIT_CACHE_SECONDS            = "3"
         MAX_OUTPUT_TOKENS                = "16384"
         MAX_INPUT_BYTES                  = "1048576"
+        IDEMPOTENCY_TTL_SECONDS          = "86400"
         AWS_ENDPOINT_URL_BEDROCK_RUNTIME = "http://127.0.0.1:2"
       }
     ])
@@ -80,6 +82,7 @@ run "gives_every_function_exactly_its_environment" {
       LOG_LEVEL                = "INFO"
       AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
       TABLE_NAME               = "sluice-test"
+      BUCKET_NAME              = "sluice-test-123456789012-us-east-1"
       PROVIDER_SECRET_ARN      = "arn:aws:secretsmanager:us-east-1:123456789012:secret:mock"
       REQUEST_LOG_TTL_DAYS     = "90"
       ATTEMPT_TIMEOUT_SECONDS  = "20"
@@ -88,6 +91,7 @@ run "gives_every_function_exactly_its_environment" {
       CIRCUIT_OPEN_SECONDS     = "30"
       CIRCUIT_CACHE_SECONDS    = "3"
       MAX_OUTPUT_TOKENS        = "16384"
+      IDEMPOTENCY_TTL_SECONDS  = "86400"
 
       AWS_ENDPOINT_URL_BEDROCK_RUNTIME = "http://127.0.0.1:2"
     }
@@ -106,14 +110,16 @@ run "gives_every_function_exactly_its_environment" {
 
   assert {
     condition = alltrue([
-      for function in ["models", "health", "admin_keys", "workflow_finish", "workflow_ended"] :
+      for function in [
+        "models", "health", "workflow_finish", "workflow_ended", "roll_up_usage", "usage", "admin_keys", "admin_usage", "admin_circuits",
+      ] :
       { for name, value in local.functions_made[function].environment : name => value if !startswith(name, "SLUICE_") } == {
         LOG_LEVEL                = "INFO"
         AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
         TABLE_NAME               = "sluice-test"
       }
     ])
-    error_message = "The environment of models, health, admin_keys, workflow_finish or workflow_ended is miswired."
+    error_message = "The environment of a function that needs no more than the table is miswired."
   }
 
   assert {
@@ -125,6 +131,7 @@ run "gives_every_function_exactly_its_environment" {
       QUEUE_URL                = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
       RESULT_TTL_DAYS          = "30"
       MAX_INPUT_BYTES          = "1048576"
+      IDEMPOTENCY_TTL_SECONDS  = "86400"
     }
     error_message = "The environment of async_submit is miswired."
   }
@@ -170,6 +177,7 @@ run "gives_every_function_exactly_its_environment" {
       STATE_MACHINE_ARN        = "arn:aws:states:us-east-1:123456789012:stateMachine:sluice-test-chain"
       RESULT_TTL_DAYS          = "30"
       MAX_INPUT_BYTES          = "1048576"
+      IDEMPOTENCY_TTL_SECONDS  = "86400"
     }
     error_message = "The environment of workflow_start is miswired."
   }
@@ -212,6 +220,17 @@ run "gives_every_function_exactly_its_environment" {
     }
     error_message = "The environment of publish_events is miswired."
   }
+
+  assert {
+    condition = { for name, value in local.functions_made["admin_redrive"].environment : name => value if !startswith(name, "SLUICE_") } == {
+      LOG_LEVEL                = "INFO"
+      AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
+      TABLE_NAME               = "sluice-test"
+      ASYNC_QUEUE_URL          = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+      ASYNC_DLQ_URL            = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+    }
+    error_message = "The environment of admin_redrive is miswired."
+  }
 }
 
 run "calls_bedrock_itself_unless_told_otherwise" {
@@ -231,31 +250,36 @@ run "gives_every_function_a_role_of_its_own" {
   command = apply
 
   assert {
-    condition     = length(distinct([for made in values(local.functions_made) : made.role_name])) == 19
+    condition     = length(distinct([for made in values(local.functions_made) : made.role_name])) == 24
     error_message = "No two functions may share a role."
   }
 
   assert {
     condition = { for function, made in local.functions_made : function => join(" ", setsubtract(made.concerns, ["logs", "xray", "use-key"])) } == {
       authorizer        = "read-keys"
-      chat_completions  = "invoke-models read-routes read-secret share-circuits stream-models write-request-log"
-      completions       = "invoke-models read-routes read-secret share-circuits stream-models write-request-log"
-      chat              = "invoke-models read-routes read-secret share-circuits write-request-log"
-      embeddings        = "invoke-models read-routes read-secret share-circuits write-request-log"
-      classify          = "invoke-models read-routes read-secret share-circuits write-request-log"
-      score             = "read-routes share-circuits write-request-log"
+      chat_completions  = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses stream-models use-ledger write-request-log"
+      completions       = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses stream-models use-ledger write-request-log"
+      chat              = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses use-ledger write-request-log"
+      embeddings        = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses use-ledger write-request-log"
+      classify          = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses use-ledger write-request-log"
+      score             = "cache-answers read-request-log read-routes replay-responses share-circuits store-responses use-ledger write-request-log"
       models            = "read-routes"
       health            = "read-routes"
-      async_submit      = "create-jobs read-routes send-jobs write-job-objects"
-      async_worker      = "invoke-models read-job-objects read-routes read-secret receive-jobs send-jobs share-circuits work-on-jobs write-job-objects write-request-log"
+      async_submit      = "create-jobs read-routes replay-responses send-jobs store-responses write-job-objects"
+      async_worker      = "cache-answers find-keys invoke-models read-job-objects read-request-log read-routes read-secret receive-jobs send-jobs share-circuits store-responses use-ledger work-on-jobs write-job-objects write-request-log"
       async_status      = "read-job-objects read-jobs settle-jobs"
-      workflow_start    = "create-executions read-routes start-executions write-workflow-objects"
-      workflow_run_step = "invoke-models read-routes read-secret read-workflow-objects record-steps share-circuits write-request-log write-workflow-objects"
+      workflow_start    = "create-executions read-routes replay-responses start-executions store-responses write-workflow-objects"
+      workflow_run_step = "cache-answers find-keys invoke-models read-request-log read-routes read-secret read-workflow-objects record-steps share-circuits store-responses use-ledger write-request-log write-workflow-objects"
       workflow_finish   = "finish-executions"
       workflow_ended    = "finish-executions send-to-dlq"
       workflow_status   = "describe-executions read-executions read-workflow-objects settle-executions"
       publish_events    = "put-events read-stream send-to-dlq"
-      admin_keys        = "find-keys write-keys"
+      roll_up_usage     = "read-stream send-to-dlq write-usage"
+      usage             = "read-request-log read-usage use-ledger"
+      admin_keys        = "find-keys record-actions write-keys"
+      admin_usage       = "find-keys find-usage read-usage"
+      admin_circuits    = "read-circuits read-routes"
+      admin_redrive     = "record-actions redrive-jobs send-jobs"
     }
     error_message = "A function has a concern too many or too few."
   }
@@ -273,33 +297,44 @@ run "grants_exact_actions_on_exact_things" {
     condition = alltrue(flatten([
       for document in [
         data.aws_iam_policy_document.alarms,
+        data.aws_iam_policy_document.cache_answers,
         data.aws_iam_policy_document.create_executions,
         data.aws_iam_policy_document.create_jobs,
         data.aws_iam_policy_document.describe_executions,
         data.aws_iam_policy_document.find_keys,
+        data.aws_iam_policy_document.find_usage,
         data.aws_iam_policy_document.finish_executions,
         data.aws_iam_policy_document.invoke_models,
         data.aws_iam_policy_document.put_events,
+        data.aws_iam_policy_document.read_circuits,
         data.aws_iam_policy_document.read_executions,
         data.aws_iam_policy_document.read_job_objects,
         data.aws_iam_policy_document.read_jobs,
         data.aws_iam_policy_document.read_keys,
+        data.aws_iam_policy_document.read_request_log,
         data.aws_iam_policy_document.read_routes,
         data.aws_iam_policy_document.read_secret,
         data.aws_iam_policy_document.read_stream,
+        data.aws_iam_policy_document.read_usage,
         data.aws_iam_policy_document.read_workflow_objects,
         data.aws_iam_policy_document.receive_jobs,
+        data.aws_iam_policy_document.record_actions,
         data.aws_iam_policy_document.record_steps,
+        data.aws_iam_policy_document.redrive_jobs,
+        data.aws_iam_policy_document.replay_responses,
         data.aws_iam_policy_document.send_jobs,
         data.aws_iam_policy_document.send_to_event_dlq,
         data.aws_iam_policy_document.settle_executions,
         data.aws_iam_policy_document.settle_jobs,
         data.aws_iam_policy_document.start_executions,
+        data.aws_iam_policy_document.store_responses,
         data.aws_iam_policy_document.use_key,
+        data.aws_iam_policy_document.use_ledger,
         data.aws_iam_policy_document.work_on_jobs,
         data.aws_iam_policy_document.write_job_objects,
         data.aws_iam_policy_document.write_keys,
         data.aws_iam_policy_document.write_request_log,
+        data.aws_iam_policy_document.write_usage,
         data.aws_iam_policy_document.write_workflow_objects,
         ] : [
         for statement in document.statement : concat(
@@ -329,6 +364,14 @@ run "grants_exact_actions_on_exact_things" {
         read_keys         = { document = data.aws_iam_policy_document.read_keys, keys = "KEY#*" }
         write_keys        = { document = data.aws_iam_policy_document.write_keys, keys = "KEY#*" }
         find_keys         = { document = data.aws_iam_policy_document.find_keys, keys = "KEYS" }
+        find_usage        = { document = data.aws_iam_policy_document.find_usage, keys = "USAGE#*" }
+        read_usage        = { document = data.aws_iam_policy_document.read_usage, keys = "USAGE#*" }
+        write_usage       = { document = data.aws_iam_policy_document.write_usage, keys = "USAGE#*" }
+        record_actions    = { document = data.aws_iam_policy_document.record_actions, keys = "AUDIT#*" }
+        use_ledger        = { document = data.aws_iam_policy_document.use_ledger, keys = "LEDGER#*" }
+        cache_answers     = { document = data.aws_iam_policy_document.cache_answers, keys = "CACHE#*" }
+        replay_responses  = { document = data.aws_iam_policy_document.replay_responses, keys = "IDEM#*" }
+        read_request_log  = { document = data.aws_iam_policy_document.read_request_log, keys = "REQ#*" }
         read_routes       = { document = data.aws_iam_policy_document.read_routes, keys = "ROUTES" }
         write_request_log = { document = data.aws_iam_policy_document.write_request_log, keys = "REQ#*" }
         create_jobs       = { document = data.aws_iam_policy_document.create_jobs, keys = "ASYNC#*" }
@@ -417,9 +460,40 @@ run "publishes_what_has_ended" {
 
   assert {
     condition = toset([for filter in one(aws_lambda_event_source_mapping.table_stream.filter_criteria).filter : one(jsondecode(filter.pattern).dynamodb.Keys.pk.S).prefix]) == toset([
-      "REQ#", "ASYNC#", "EXEC#",
+      "AUDIT#", "REQ#", "ASYNC#", "EXEC#",
     ])
-    error_message = "Only requests, jobs and executions become events."
+    error_message = "Only requests, jobs, executions and what administrators did become events."
+  }
+}
+
+run "adds_up_what_was_used" {
+  command = apply
+
+  assert {
+    condition = jsondecode(one(one(aws_lambda_event_source_mapping.usage.filter_criteria).filter).pattern) == jsondecode(jsonencode({
+      eventName = ["INSERT", "MODIFY"]
+      dynamodb  = { Keys = { pk = { S = [{ prefix = "REQ#" }] } } }
+    }))
+    error_message = "Usage must be added up from the request log, of which nothing is left out, and from nothing else."
+  }
+
+  assert {
+    condition     = aws_lambda_event_source_mapping.usage.function_name == module.governance_functions["roll_up_usage"].alias.arn && aws_lambda_event_source_mapping.usage.event_source_arn == module.table.stream_arn
+    error_message = "The table's stream must lead to the function that adds up."
+  }
+
+  assert {
+    condition     = one(one(aws_lambda_event_source_mapping.usage.destination_config).on_failure).destination_arn == module.event_dlq.arn && aws_lambda_event_source_mapping.usage.bisect_batch_on_function_error
+    error_message = "An entry that cannot be counted must be told from its batch, and go to the DLQ."
+  }
+}
+
+run "forgets_stored_answers" {
+  command = apply
+
+  assert {
+    condition     = module.bucket.expiration_days["responses/"] * 86400 >= 2 * var.idempotency_ttl_seconds
+    error_message = "A response must outlive the record that leads to it."
   }
 }
 
@@ -458,15 +532,23 @@ run "routes_and_authorises" {
       retrieve_async               = "GET /v1/async/{id} CUSTOM async_status"
       create_workflow_execution    = "POST /v1/workflows/{name}/executions CUSTOM workflow_start"
       retrieve_workflow_execution  = "GET /v1/workflows/executions/{id} CUSTOM workflow_status"
+      retrieve_usage               = "GET /v1/usage CUSTOM usage"
       create_key                   = "POST /v1/admin/keys AWS_IAM admin_keys"
+      list_keys                    = "GET /v1/admin/keys AWS_IAM admin_keys"
+      retrieve_key                 = "GET /v1/admin/keys/{id} AWS_IAM admin_keys"
+      update_key                   = "PATCH /v1/admin/keys/{id} AWS_IAM admin_keys"
       revoke_key                   = "DELETE /v1/admin/keys/{id} AWS_IAM admin_keys"
+      rotate_key                   = "POST /v1/admin/keys/{id}/rotate AWS_IAM admin_keys"
+      report_usage                 = "GET /v1/admin/usage AWS_IAM admin_usage"
+      list_circuits                = "GET /v1/admin/circuits AWS_IAM admin_circuits"
+      redrive_queue                = "POST /v1/admin/queues/{name}/redrive AWS_IAM admin_redrive"
     }
     error_message = "A route is missing, is open to the wrong callers or leads to the wrong function."
   }
 
   assert {
-    condition     = [for operation, route in output.routes : operation if route.validates != null] == ["create_key"]
-    error_message = "Only admin bodies may be validated by the gateway, whose message cannot name the field."
+    condition     = [for operation, route in output.routes : operation if route.validates != null] == []
+    error_message = "No body may be validated by the gateway, whose message cannot name the field."
   }
 }
 
@@ -503,12 +585,12 @@ run "has_alarms_for_everything" {
   command = apply
 
   assert {
-    condition     = length(output.alarm_names) == 19 * 3 + 2 + 2 + 1 && length(distinct(output.alarm_names)) == length(output.alarm_names)
+    condition     = length(output.alarm_names) == 24 * 3 + 2 + 2 + 1 && length(distinct(output.alarm_names)) == length(output.alarm_names)
     error_message = "Functions, API, dead-letter queues and state machine must be watched."
   }
 
   assert {
-    condition     = length(output.log_group_names) == 19 + 2 + 1
+    condition     = length(output.log_group_names) == 24 + 2 + 1
     error_message = "Every function, the API and the state machine must have a log group of ours."
   }
 }
@@ -658,6 +740,8 @@ run "refuses_other_bad_values" {
     secret_recovery_window_days   = 1
     alarm_emails                  = ["nobody"]
     reserved_concurrency          = { nothing = 1 }
+    key_cache_seconds             = 61
+    idempotency_ttl_seconds       = 86401
   }
 
   expect_failures = [
@@ -674,5 +758,7 @@ run "refuses_other_bad_values" {
     var.secret_recovery_window_days,
     var.alarm_emails,
     var.reserved_concurrency,
+    var.key_cache_seconds,
+    var.idempotency_ttl_seconds,
   ]
 }

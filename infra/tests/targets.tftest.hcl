@@ -53,7 +53,7 @@ variables {
   }
   aliases = {
     auto     = { operation = "chat", strategy = "weighted", targets = ["bedrock/chat", "other/chat"], weights = { "bedrock/chat" = 3 } }
-    fast     = { operation = "chat", strategy = "latency", targets = ["other/chat", "bedrock/chat"], hedge_after_ms = 250 }
+    fast     = { operation = "chat", strategy = "latency", targets = ["other/chat", "bedrock/chat"], hedge_after_ms = 250, cache_ttl_seconds = 60 }
     cheap    = { operation = "chat", strategy = "cost", targets = ["other/chat"], regions = ["eu-central-1"] }
     embed    = { operation = "embed", targets = ["bedrock/embed"] }
     classify = { operation = "classify", targets = ["bedrock/embed", "bedrock/chat"] }
@@ -137,8 +137,8 @@ run "writes_routes_as_functions_read_them" {
   }
 
   assert {
-    condition     = jsondecode(aws_dynamodb_table_item.alias["fast"].item).hedge_after_ms.N == "250" && jsondecode(aws_dynamodb_table_item.alias["cheap"].item).regions.L == [{ S = "eu-central-1" }]
-    error_message = "Hedging and regions of an alias must reach its item."
+    condition     = jsondecode(aws_dynamodb_table_item.alias["fast"].item).hedge_after_ms.N == "250" && jsondecode(aws_dynamodb_table_item.alias["fast"].item).cache_ttl_s.N == "60" && jsondecode(aws_dynamodb_table_item.alias["cheap"].item).regions.L == [{ S = "eu-central-1" }]
+    error_message = "Hedging, regions and caching of an alias must reach its item."
   }
 
   assert {
@@ -297,6 +297,14 @@ run "refuses_regions_without_a_target" {
   command = plan
   variables {
     aliases = merge(var.aliases, { bad = { operation = "chat", targets = ["other/chat"], regions = ["ap-south-1"] } })
+  }
+  expect_failures = [var.aliases]
+}
+
+run "refuses_answers_that_are_kept_for_longer_than_a_day" {
+  command = plan
+  variables {
+    aliases = merge(var.aliases, { bad = { operation = "chat", targets = ["other/chat"], cache_ttl_seconds = 86401 } })
   }
   expect_failures = [var.aliases]
 }

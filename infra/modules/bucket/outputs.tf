@@ -17,3 +17,10 @@ output "kms_key_arn" {
   description = "KMS key as set on the bucket."
   value       = one(one(aws_s3_bucket_server_side_encryption_configuration.this.rule).apply_server_side_encryption_by_default).kms_master_key_id
 }
+
+output "expiration_days" {
+  description = "Prefix => days after which what lies below it is deleted."
+  value = {
+    for rule in aws_s3_bucket_lifecycle_configuration.this.rule : one(rule.filter).prefix => one(rule.expiration).days if length(rule.expiration) > 0
+  }
+}
