@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from sluice.domain import errors
+from sluice.domain.ledger import NO_LIMITS, Limit, Standing
 from sluice.runtime.http import status_of
 from tests.contract.docs import hcl
 from tests.contract.docs.support import ROOT, document, terraform
@@ -50,4 +52,16 @@ def default_errors() -> Iterator[errors.SluiceError]:
     """One error of each kind, with nothing but what its kind gives it."""
     kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.SluiceError)]
     for kind in kinds:
-        yield kind("x", target="y") if issubclass(kind, errors.ProviderError) else kind("x")
+        yield kind("x", **details(kind))
+
+
+def details(kind: type[errors.SluiceError]) -> dict[str, Any]:
+    """What errors of this kind have to be told besides their message."""
+    if issubclass(kind, errors.ProviderError):
+        return {"target": "y"}
+    if issubclass(kind, errors.RequestInFlightError):
+        return {"retry_after_s": 1.0}
+    if issubclass(kind, errors.LimitError):
+        standing = Standing(limits=NO_LIMITS, month="202611", reset_s=1.0, month_reset_s=1.0)
+        return {"limit": Limit.REQUESTS, "standing": standing, "retry_after_s": 1.0}
+    return {}
