@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,7 +59,7 @@ class Platform:
     def __init__(self, env: dict[str, str]) -> None:
         """``env`` holds the lines of the instance's ``env`` file."""
         self.env = env
-        self._http = urllib3.PoolManager(retries=False, timeout=60)
+        self._http = urllib3.PoolManager(retries=False, timeout=60, maxsize=64)
 
     @property
     def url(self) -> str:
@@ -67,6 +70,12 @@ class Platform:
     def key(self) -> str:
         """An API key."""
         return self.env["SLUICE_API_KEY"]
+
+    @cached_property
+    def key_id(self) -> str:
+        """Its id."""
+        [item] = self.items(f"KEY#{hashlib.sha256(self.key.encode()).hexdigest()}")
+        return str(item["id"]["S"])
 
     @cached_property
     def session(self) -> boto3.Session:
@@ -176,3 +185,11 @@ class Platform:
     def function_name(function: str) -> str:
         """The deployed name of a function's folder."""
         return f"sluice-local-{function.replace('_', '-')}"
+
+
+def readable(value: object) -> str:
+    """Bytes of the table as text: what they hold when they are no more than compressed."""
+    assert isinstance(value, bytes)
+    with contextlib.suppress(zlib.error):
+        return zlib.decompress(value).decode("latin-1")
+    return value.decode("latin-1")

@@ -1,15 +1,19 @@
-"""Prompts, answers and features in no log group, no ledger entry and no trace, whichever route and whatever happens."""
+"""Prompts, answers, features and keys are in no log, no item and no trace, whichever route and whatever happens."""
 
 from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.integration.support import Platform, eventually
+from local.cloud import STATE_BUCKET
+from tests.integration import test_idempotency
+from tests.integration.governance import EVERY_SECRET, Key, admin
+from tests.integration.support import Platform, eventually, readable
 from tests.integration.test_observability import Daemon
 
 CANARY = "canary-0d9f4e"
@@ -73,7 +77,48 @@ def test_nothing_that_callers_say_is_logged_recorded_or_traced(healthy: Platform
         pages = healthy.aws("logs").get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"])
         assert all(untold(event["message"]) for page in pages for event in page["events"])
     pages = healthy.aws("dynamodb").get_paginator("scan").paginate(TableName=healthy.env["SLUICE_TABLE"])
-    assert all(untold(json.dumps(page["Items"])) for page in pages)
+    assert all(untold(json.dumps(page["Items"], default=readable)) for page in pages)
+
+
+def test_no_key_is_logged_stored_traced_or_told(healthy: Platform, daemon: Daemon) -> None:
+    """Neither API keys, whatever was done with them in this run, nor Idempotency-Keys, which may tell of a purpose."""
+    key, purpose = Key.new(healthy, rpm=2, total_budget_usd="1"), f"purpose-{uuid.uuid4().hex}"
+    secrets = [*EVERY_SECRET, admin(healthy, "POST", f"/keys/{key.id}/rotate", {}).body["key"], healthy.key]
+    answers = [
+        key.served("POST", path, body, headers={"idempotency-key": purpose, "x-sluice-cache": "on"})
+        for path, body in test_idempotency.ROUTES.values()
+        for _ in range(2)
+    ]
+    answers += [healthy.call("GET", "/models", key=key.secret + "x"), admin(healthy, "DELETE", f"/keys/{key.id}")]
+    last = f"secret-{time.time_ns()}"
+    request(healthy, "/embeddings", {"model": "embed", "input": "x"}, last)
+    eventually(lambda: healthy.logs("embeddings", containing=last), within_s=20, what="the last request's log line")
+    daemon.collect()
+
+    untellable = [purpose, *(secret.removeprefix("sk-sluice-") for secret in secrets)]
+
+    def assert_untold(text: str) -> None:
+        assert not [word for word in untellable if word in text]
+
+    assert daemon.segments
+    assert_untold(json.dumps(daemon.segments))
+    for answer in answers:
+        assert_untold(answer.raw.decode() + json.dumps(answer.headers))
+    for group in healthy.aws("logs").describe_log_groups()["logGroups"]:
+        pages = healthy.aws("logs").get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"])
+        assert_untold("".join(event["message"] for page in pages for event in page["events"]))
+    pages = healthy.aws("dynamodb").get_paginator("scan").paginate(TableName=healthy.env["SLUICE_TABLE"])
+    assert_untold(json.dumps([page["Items"] for page in pages], default=readable))
+    for bucket in (healthy.env["SLUICE_BUCKET"], STATE_BUCKET):
+        assert_untold("".join(objects(healthy, bucket)))
+
+
+def objects(platform: Platform, bucket: str) -> Iterator[str]:
+    """The content of every object of a bucket."""
+    s3 = platform.aws("s3")
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    for name in [found["Key"] for page in pages for found in page.get("Contents", [])]:
+        yield readable(s3.get_object(Bucket=bucket, Key=name)["Body"].read())
 
 
 def untold(text: str) -> bool:

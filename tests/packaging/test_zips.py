@@ -17,6 +17,8 @@ _MEGABYTE = 1024 * 1024
 
 # Every variable that any function reads; which function gets which is Terraform's to say, and tested there.
 _ENVIRONMENT = {
+    "ASYNC_DLQ_URL": "http://127.0.0.1/000000000000/dead-letters",
+    "ASYNC_QUEUE_URL": "http://127.0.0.1/000000000000/queue",
     "ATTEMPT_TIMEOUT_SECONDS": "25",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_LAMBDA_FUNCTION_NAME": "sluice-test-function",
