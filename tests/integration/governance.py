@@ -153,13 +153,23 @@ def containers(platform: Platform, function: str) -> set[psutil.Process]:
 
 
 def kill(processes: set[psutil.Process]) -> int:
-    """Kill these at once, as a container is that runs out of memory; how many were still there."""
-    killed = 0
+    """Kill these at once, as a container is that runs out of memory, and see them dead; how many were still there."""
+    killed = set()
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-            killed += 1
-    return killed
+            killed.add(process)
+    # The local cloud would hand the next request to one that is only about to die.
+    eventually(lambda: all(_is_dead(process) for process in killed) or None, within_s=10, what="all of them are dead")
+    return len(killed)
+
+
+def _is_dead(process: psutil.Process) -> bool:
+    """Whether nothing of it is left but its exit code."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _function_of(process: psutil.Process) -> str | None:
