@@ -15,7 +15,7 @@ locals {
   # Whatever only mentions a thing takes these, and so is created at the same time as the thing.
 
   functions = [
-    "authorizer", "chat_completions", "completions", "chat", "embeddings", "classify", "score", "models", "health",
+    "authorizer", "chat_completions", "completions", "chat_stream", "chat", "embeddings", "classify", "score", "models", "health",
     "async_submit", "async_worker", "async_status",
     "workflow_start", "workflow_run_step", "workflow_finish", "workflow_ended", "workflow_status",
     "publish_events", "roll_up_usage",

@@ -9,6 +9,11 @@ output "api_url" {
   value       = var.domain == null ? "${module.api.url}/v1" : "https://${var.domain.name}/v1"
 }
 
+output "stream_url" {
+  description = "URL of the function that sends answers as they are made, with /v1."
+  value       = "${module.stream_url.url}/v1"
+}
+
 output "api_id" {
   description = "Id of the REST API."
   value       = module.api.id
@@ -89,6 +94,7 @@ output "alarm_names" {
   value = sort(concat(
     flatten([for module in values(local.functions_made) : module.alarm_names]),
     module.api.alarm_names,
+    module.stream_url.alarm_names,
     module.async_queue.alarm_names,
     module.event_dlq.alarm_names,
     module.chain.alarm_names,

@@ -66,6 +66,9 @@ locals {
   # The function is killed, and answers nothing, later than the gateway gives up.
   sync_timeout_ms = (var.sync_timeout_seconds - 1) * 1000
 
+  # Our own runtime, in the layer sluice: AWS's Python runtime cannot stream.
+  streaming_runtime = "/opt/bin/stream"
+
   sync_functions = {
     authorizer = {
       description = "Checks the API key of a request and names its owner."
@@ -90,6 +93,17 @@ locals {
       timeout     = var.sync_timeout_seconds
       environment = merge(local.inference_environment, local.input_limits, local.replay_environment)
       policies    = merge(local.streaming_policies, local.replay_policies)
+    }
+    chat_stream = {
+      description = "POST /v1/chat/completions and /v1/completions by a Function URL, each piece sent as it is made."
+      timeout     = var.stream_timeout_seconds
+      environment = merge(local.inference_environment, local.input_limits, local.replay_environment, {
+        KEY_CACHE_SECONDS       = tostring(var.key_cache_seconds)
+        AWS_LAMBDA_EXEC_WRAPPER = local.streaming_runtime
+      })
+      policies = merge(local.streaming_policies, local.replay_policies, {
+        read-keys = data.aws_iam_policy_document.read_keys.json
+      })
     }
     chat = {
       description = "POST /v1/chat: one prompt in, one response out."
@@ -170,4 +184,13 @@ module "sync_functions" {
 
   reserved_concurrency    = lookup(var.reserved_concurrency, each.key, null)
   provisioned_concurrency = lookup(var.provisioned_concurrency, each.key, 0)
+}
+
+# Beside the API, which sends an answer when it is whole: this address sends it as it is made.
+module "stream_url" {
+  source = "./modules/function_url"
+
+  name   = local.function_names["chat_stream"]
+  alias  = module.sync_functions["chat_stream"].alias
+  alarms = local.alarms
 }

@@ -607,6 +607,18 @@ variable "sync_timeout_seconds" {
   }
 }
 
+variable "stream_timeout_seconds" {
+  description = "Timeout of the function that sends answers as they are made; its URL waits as long as that."
+  type        = number
+  default     = 300
+  nullable    = false
+
+  validation {
+    condition     = var.stream_timeout_seconds >= 3 && var.stream_timeout_seconds <= 900
+    error_message = "The timeout must lie between 3 and 900 seconds."
+  }
+}
+
 variable "key_cache_seconds" {
   description = "Seconds for which the authorizer remembers a key, and so at most for which a revoked key still works."
   type        = number

@@ -80,6 +80,7 @@ def local_values(instance: Instance, outputs: Mapping[str, Any]) -> dict[str, st
         "SLUICE_URL": url,
         "OPENAI_BASE_URL": url,
         "SLUICE_MCP_URL": f"{url}/mcp",
+        **_stream_url(instance, outputs),
         "AWS_ENDPOINT_URL": instance.cloud_url,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
@@ -88,6 +89,13 @@ def local_values(instance: Instance, outputs: Mapping[str, Any]) -> dict[str, st
         "SLUICE_XRAY_ADDRESS": instance.xray_address,
     }
     return values | {name: str(outputs[output]) for output, name in _OUTPUTS if outputs.get(output)}
+
+
+def _stream_url(instance: Instance, outputs: Mapping[str, Any]) -> dict[str, str]:
+    # Function URLs are told apart by their host; the local cloud takes the first label of it in the path as well.
+    parts = urlsplit(str(outputs.get("stream_url", "")))
+    url_id = (parts.hostname or "").partition(".")[0]
+    return {"SLUICE_STREAM_URL": f"{instance.cloud_url}/_aws/lambda-url/{url_id}{parts.path}"} if url_id else {}
 
 
 def write_values(instance: Instance, values: Mapping[str, str]) -> None:

@@ -5,6 +5,7 @@
 #   sh local/setup.sh dev        .venv with the tests' and checks' tools as well
 #   sh local/setup.sh checkov    .local/venvs/checkov (it pins libraries that the others need newer)
 #   sh local/setup.sh openai-suite    .local/venvs/openai-suite (plugins that our own tests must not have)
+#   sh local/setup.sh litellm    .local/venvs/litellm (what `make bench` compares itself with)
 #
 # Everything comes from requirements/<name>.txt, pinned by hash. Nothing changed: nothing done, in a tenth of a second.
 # PYTHON names the interpreter; otherwise a suitable one is looked for on PATH.

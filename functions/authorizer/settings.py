@@ -10,4 +10,4 @@ from sluice.runtime.settings import TableSettings
 class AuthorizerSettings(TableSettings, frozen=True, kw_only=True):
     """``key_cache_seconds`` is how long a revoked key may go on opening doors."""
 
-    key_cache_seconds: Annotated[float, Meta(ge=0, le=3600)] = 60
+    key_cache_seconds: Annotated[float, Meta(ge=0, le=60)] = 60

@@ -129,6 +129,7 @@ locals {
           "lambda:GetAlias",
           "lambda:GetFunctionEventInvokeConfig",
           "lambda:GetPolicy",
+          "lambda:GetFunctionUrlConfig",
           "lambda:ListVersionsByFunction",
           "lambda:ListTags",
         ]
@@ -147,10 +148,26 @@ locals {
           "lambda:CreateAlias",
           "lambda:UpdateAlias",
           "lambda:DeleteAlias",
+          "lambda:CreateFunctionUrlConfig",
+          "lambda:UpdateFunctionUrlConfig",
+          "lambda:DeleteFunctionUrlConfig",
           "lambda:AddPermission",
           "lambda:RemovePermission",
           "lambda:TagResource",
           "lambda:UntagResource",
+        ]
+      }
+      # One permission of the streaming function that the provider cannot write itself.
+      Stacks = {
+        resources = ["${local.arn}:cloudformation:${local.here}:stack/${local.prefix}-*"]
+        read      = ["cloudformation:DescribeStacks", "cloudformation:GetTemplate"]
+        write = [
+          "cloudformation:CreateStack",
+          "cloudformation:UpdateStack",
+          "cloudformation:DeleteStack",
+          "cloudformation:DescribeStackEvents",
+          "cloudformation:TagResource",
+          "cloudformation:UntagResource",
         ]
       }
       Layers = {

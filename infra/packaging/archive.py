@@ -16,6 +16,7 @@ __all__ = ["atomic", "digest_files", "source_files", "write_zip"]
 # The first moment a zip can express.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _READABLE_FILE = 0o100644
+_PROGRAM = 0o100755
 _UNIX = 3
 # Caches and what editors and operating systems leave behind; never content.
 _JUNK_FOLDERS = frozenset({"__pycache__", "tests"})
@@ -59,9 +60,14 @@ def write_zip(tree: Path, destination: Path) -> int:
             total += len(content)
             entry = zipfile.ZipInfo(path.relative_to(tree).as_posix(), _EPOCH)
             entry.create_system = _UNIX
-            entry.external_attr = _READABLE_FILE << 16
+            entry.external_attr = _mode(path, content) << 16
             archive.writestr(entry, content, zipfile.ZIP_DEFLATED, 6)
     return total
+
+
+def _mode(path: Path, content: bytes) -> int:
+    """By content, since a checkout may have lost the file's own mode: a script without a suffix is there to be run."""
+    return _PROGRAM if not path.suffix and content.startswith(b"#!") else _READABLE_FILE
 
 
 @contextmanager

@@ -115,7 +115,8 @@ def _function(root: Path, folder: Path, target: Target, recipe: str) -> Artifact
 def _sluice_layer(root: Path, target: Target, recipe: str) -> Artifact:
     layer = root / "layers" / "sluice"
     fakes = layer / "python" / "sluice" / "testing"
-    files = [path for path in archive.source_files(layer / "python") if fakes not in path.parents]
+    sources = [*archive.source_files(layer / "bin"), *archive.source_files(layer / "python")]
+    files = [path for path in sources if fakes not in path.parents]
 
     def stage(tree: Path) -> None:
         _copy(files, layer, tree)

@@ -1,11 +1,13 @@
 """The third-party layer: locked wheels, without what no function needs.
 
 botocore ships models of some 400 services, which make up most of its size, and a list of endpoints of 1.2 MB, which the
-first client of a process parses whole. Both are cut down to what the functions call.
+first client of a process parses whole. Both are cut down to what the functions call. A model is mostly documentation,
+compressed; what is left without it lies there plain, so that a client is made of it sooner.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shutil
@@ -13,6 +15,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from infra.packaging.errors import PackagingError
 from infra.packaging.targets import Target
@@ -129,7 +132,29 @@ def _strip_botocore(data: Path) -> None:
             shutil.rmtree(version)
         # Read by the documentation generator only.
         (newest / "examples-1.json").unlink(missing_ok=True)
+        for model in newest.glob("*.json.gz"):
+            _unpack_model(model)
     _trim_endpoints(data / "endpoints.json")
+
+
+def _unpack_model(path: Path) -> None:
+    content = _without_documentation(json.loads(gzip.decompress(path.read_bytes())))
+    path.with_suffix("").write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
+    path.unlink()
+
+
+def _without_documentation(model: Any) -> Any:
+    """The model without the texts of its API reference. A *shape* of that name would be an object, and stays."""
+    if isinstance(model, list):
+        return [_without_documentation(member) for member in model]
+    if not isinstance(model, dict):
+        return model
+    return {
+        # botocore reads the texts of these few itself (ServiceModel.client_context_parameters), for S3 at every call.
+        name: value if name == "clientContextParams" else _without_documentation(value)
+        for name, value in model.items()
+        if not (name == "documentation" and isinstance(value, str))
+    }
 
 
 def _trim_endpoints(path: Path) -> None:

@@ -37,7 +37,7 @@ run "gives_every_function_exactly_its_environment" {
   command = apply
 
   assert {
-    condition     = toset(keys(local.functions_made)) == toset(local.functions) && length(local.functions) == 24
+    condition     = toset(keys(local.functions_made)) == toset(local.functions) && length(local.functions) == 25
     error_message = "Every function must be made by one of the modes."
   }
 
@@ -75,6 +75,23 @@ run "gives_every_function_exactly_its_environment" {
       }
     ])
     error_message = "The environment of a function that asks models for callers is miswired."
+  }
+
+  assert {
+    condition = {
+      for name, value in local.functions_made["chat_stream"].environment : name => value
+      if try(local.functions_made["chat_completions"].environment[name], null) != value
+      } == {
+      SLUICE_SERVICE          = "chat_stream"
+      KEY_CACHE_SECONDS       = "60"
+      AWS_LAMBDA_EXEC_WRAPPER = "/opt/bin/stream"
+    }
+    error_message = "chat_stream must have what chat_completions has, the authorizer's memory of keys, and our runtime."
+  }
+
+  assert {
+    condition     = length(setsubtract(keys(local.functions_made["chat_completions"].environment), keys(local.functions_made["chat_stream"].environment))) == 0
+    error_message = "chat_stream must have all that chat_completions has."
   }
 
   assert {
@@ -250,7 +267,7 @@ run "gives_every_function_a_role_of_its_own" {
   command = apply
 
   assert {
-    condition     = length(distinct([for made in values(local.functions_made) : made.role_name])) == 24
+    condition     = length(distinct([for made in values(local.functions_made) : made.role_name])) == 25
     error_message = "No two functions may share a role."
   }
 
@@ -258,6 +275,7 @@ run "gives_every_function_a_role_of_its_own" {
     condition = { for function, made in local.functions_made : function => join(" ", setsubtract(made.concerns, ["logs", "xray", "use-key"])) } == {
       authorizer        = "read-keys"
       chat_completions  = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses stream-models use-ledger write-request-log"
+      chat_stream       = "cache-answers invoke-models read-keys read-request-log read-routes read-secret replay-responses share-circuits store-responses stream-models use-ledger write-request-log"
       completions       = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses stream-models use-ledger write-request-log"
       chat              = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses use-ledger write-request-log"
       embeddings        = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses use-ledger write-request-log"
@@ -552,6 +570,15 @@ run "routes_and_authorises" {
   }
 }
 
+run "streams_by_a_url_of_its_own" {
+  command = apply
+
+  assert {
+    condition     = output.stream_url == "https://mockurl.lambda-url.us-east-1.on.aws/v1"
+    error_message = "An OpenAI client must be able to take the URL as it is."
+  }
+}
+
 run "puts_targets_and_aliases_into_the_table" {
   command = apply
 
@@ -585,12 +612,12 @@ run "has_alarms_for_everything" {
   command = apply
 
   assert {
-    condition     = length(output.alarm_names) == 24 * 3 + 2 + 2 + 1 && length(distinct(output.alarm_names)) == length(output.alarm_names)
-    error_message = "Functions, API, dead-letter queues and state machine must be watched."
+    condition     = length(output.alarm_names) == 25 * 3 + 1 + 2 + 2 + 1 && length(distinct(output.alarm_names)) == length(output.alarm_names)
+    error_message = "Functions, URL, API, dead-letter queues and state machine must be watched."
   }
 
   assert {
-    condition     = length(output.log_group_names) == 24 + 2 + 1
+    condition     = length(output.log_group_names) == 25 + 2 + 1
     error_message = "Every function, the API and the state machine must have a log group of ours."
   }
 }
@@ -737,6 +764,7 @@ run "refuses_other_bad_values" {
     worker_timeout_seconds        = 901
     workflow_step_timeout_seconds = 121
     sync_timeout_seconds          = 60
+    stream_timeout_seconds        = 901
     secret_recovery_window_days   = 1
     alarm_emails                  = ["nobody"]
     reserved_concurrency          = { nothing = 1 }
@@ -755,6 +783,7 @@ run "refuses_other_bad_values" {
     var.worker_timeout_seconds,
     var.workflow_step_timeout_seconds,
     var.sync_timeout_seconds,
+    var.stream_timeout_seconds,
     var.secret_recovery_window_days,
     var.alarm_emails,
     var.reserved_concurrency,

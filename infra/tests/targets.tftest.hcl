@@ -176,7 +176,7 @@ run "lets_functions_call_exactly_what_targets_name" {
   }
 
   assert {
-    condition     = [for function, made in module.sync_functions : function if contains(made.concerns, "stream-models")] == ["chat_completions", "completions"]
+    condition     = [for function, made in module.sync_functions : function if contains(made.concerns, "stream-models")] == ["chat_completions", "chat_stream", "completions"]
     error_message = "Only the routes that stream may ask Bedrock for a stream."
   }
 }

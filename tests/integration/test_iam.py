@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from sluice.testing.invocations import streamed_response, url_event
 from tests.integration.governance import containers, kill
 from tests.integration.support import Platform, eventually, readable
 
@@ -48,6 +49,12 @@ def http(platform: Platform, method: str, resource: str, body: object = None, **
 def authorizer_event(platform: Platform) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {platform.key}"}
     return {"type": "REQUEST", "methodArn": "arn:aws:execute-api:us-east-1:0:api/api/GET/v1/models", "headers": headers}
+
+
+def stream_request(platform: Platform) -> dict[str, Any]:
+    """A request to the streaming function's URL, as it stands before the key was checked."""
+    headers = {"Authorization": f"Bearer {platform.key}"}
+    return url_event("POST", "/v1/chat/completions", body={**CHAT, "stream": True}, headers=headers)
 
 
 def started_execution(platform: Platform) -> dict[str, Any]:
@@ -139,6 +146,7 @@ EVENTS: dict[str, tuple[tuple[str, ...], Any]] = {
             p, "POST", "/v1/completions", {"model": CHAT["model"], "prompt": "The door is red. Which colour?"}
         ),
     ),
+    "chat_stream": (("read-keys", "cache-answers"), stream_request),
     "chat": (QUERY, lambda p: http(p, "POST", "/v1/chat", {"prompt": "The door is red. Which colour?"})),
     "classify": (QUERY, lambda p: http(p, "POST", "/v1/classify", {"input": "red", "labels": ["red", "blue"]})),
     "score": (QUERY, lambda p: http(p, "POST", "/v1/score", {"features": [1.0] * 50})),
@@ -175,6 +183,8 @@ EVENTS: dict[str, tuple[tuple[str, ...], Any]] = {
 def invoke(platform: Platform, function: str, event: dict[str, Any]) -> dict[str, Any]:
     answer = platform.aws("lambda").invoke(FunctionName=platform.function_name(function), Payload=json.dumps(event))
     body = json.loads(answer["Payload"].read())
+    if isinstance(body, str):
+        return streamed_response(body)[0]
     return {"failed": True, **body} if answer.get("FunctionError") else dict(body or {})
 
 

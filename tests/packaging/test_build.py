@@ -34,6 +34,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "functions/one/.env": "SECRET=1\n",
         "functions/two/__init__.py": "",
         "functions/two/handler.py": "def handler(event, context): return 2\n",
+        "layers/sluice/bin/run": "#!/bin/sh\n",
+        "layers/sluice/bin/notes.txt": "#!/bin/sh is how a script begins\n",
         "layers/sluice/python/sluice/__init__.py": "",
         "layers/sluice/python/sluice/testing/__init__.py": "",
         "layers/dependencies/requirements.txt": "library==1.0 --hash=sha256:00\n",
@@ -64,13 +66,22 @@ def test_the_first_build_makes_everything_and_the_second_nothing(tree: Path) -> 
 def test_only_content_is_packed(tree: Path) -> None:
     run(LOCAL, tree)
     assert names(tree / "build/local/functions/one.zip") == ["functions/one/__init__.py", "functions/one/handler.py"]
-    assert names(tree / "build/local/layers/sluice.zip") == ["python/sluice/__init__.py"]
+    assert names(tree / "build/local/layers/sluice.zip") == ["bin/notes.txt", "bin/run", "python/sluice/__init__.py"]
+
+
+def test_scripts_can_be_run_whatever_the_checkout_made_of_their_mode(tree: Path) -> None:
+    # As git or a copy without modes may leave it.
+    (tree / "layers/sluice/bin/run").chmod(0o644)
+    run(LOCAL, tree)
+    entries = zipfile.ZipFile(tree / "build/local/layers/sluice.zip").infolist()
+    assert {entry.filename for entry in entries if entry.external_attr >> 16 == 0o100755} == {"bin/run"}
 
 
 @pytest.mark.parametrize(
     ("changed", "rebuilt"),
     [
         ("functions/two/handler.py", ["functions/two.zip"]),
+        ("layers/sluice/bin/run", ["layers/sluice.zip"]),
         ("layers/sluice/python/sluice/__init__.py", ["layers/sluice.zip"]),
         ("layers/dependencies/requirements.txt", ["layers/dependencies.zip"]),
         ("infra/packaging/build.py", ALL),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -11,9 +12,14 @@ from pathlib import Path
 import pytest
 
 from infra.packaging.dependencies import BOTOCORE_SERVICES
+from sluice.testing.invocations import url_event
+from tests.contract.streaming.runtime_api import RuntimeApi
 from tests.packaging.conftest import FUNCTIONS, ROOT, Deployed, Package
 
 _MEGABYTE = 1024 * 1024
+
+# What Lambda executes itself, instead of having it imported.
+PROGRAMS = {"sluice.zip": {"bin/stream"}}
 
 # Every variable that any function reads; which function gets which is Terraform's to say, and tested there.
 _ENVIRONMENT = {
@@ -39,6 +45,7 @@ _ENVIRONMENT = {
     "STATE_MACHINE_ARN": "arn:aws:states:us-east-1:000000000000:stateMachine:chain",
     "TABLE_NAME": "sluice-test",
 }
+_STREAMING = "chat_stream"
 
 # Imports the handler, and says which of the modules that came from the zips had to be compiled.
 _IMPORT = """
@@ -49,6 +56,16 @@ module = importlib.import_module(f"functions.{name}.handler")
 ours = [m for m in sys.modules.values() if (getattr(m, "__file__", None) or "").startswith(tuple(paths))]
 uncached = [m.__name__ for m in ours if m.__file__.endswith(".py") and not os.path.exists(m.__cached__ or "")]
 print(json.dumps({"callable": callable(module.handler), "file": module.__file__, "uncached": uncached}))
+"""
+
+# Imports the handler in Lambda's init phase, and says which of its cached parts are made by then.
+_INIT = """
+import importlib, json, sys
+name, *paths = sys.argv[1:]
+sys.path[:0] = paths
+module = importlib.import_module(f"functions.{name}.handler")
+own = {key: part for key, part in vars(module).items() if getattr(part, "__module__", "") == module.__name__}
+print(json.dumps({key: part.cache_info().currsize for key, part in own.items() if hasattr(part, "cache_info")}))
 """
 
 _CLIENTS = """
@@ -84,6 +101,19 @@ def test_a_function_imports_with_its_layers_alone(deployed: Deployed, function: 
     assert answer["uncached"] == []
 
 
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_makes_all_it_needs_in_the_init_phase(deployed: Deployed, function: str) -> None:
+    environment = {
+        **_ENVIRONMENT,
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "LAMBDA_TASK_ROOT": str(deployed.task(function)),
+        "SLUICE_SERVICE": function,
+    }
+    made = json.loads(bare(_INIT, function, *deployed.path(function), environment=environment))
+    assert made
+    assert set(made.values()) == {1}
+
+
 def test_a_function_carries_no_other_function(package: Package) -> None:
     for name, path in package.zips.items():
         if name.startswith("functions/"):
@@ -106,12 +136,45 @@ def test_the_first_party_layer_is_the_source_without_the_fakes(package: Package)
     assert not [name for name in members if "/testing/" in name]
 
 
+def test_the_streaming_function_runs_as_lambda_starts_it(deployed: Deployed, tmp_path: Path) -> None:
+    """The wrapper from the layer, an interpreter that knows nothing else, and a Runtime API: a wrong key is a 401."""
+    wrapper = deployed.layers / "bin" / "stream"
+    # Lambda unpacks with the modes in the zip; Python's zipfile leaves them out.
+    wrapper.chmod(0o755)
+    api = RuntimeApi()
+    environment = {
+        **_ENVIRONMENT,
+        "_HANDLER": f"functions.{_STREAMING}.handler.handler",
+        "AWS_LAMBDA_RUNTIME_API": api.address,
+        "LAMBDA_TASK_ROOT": str(deployed.task(_STREAMING)),
+        "PATH": os.environ["PATH"],
+        "SLUICE_SERVICE": _STREAMING,
+    }
+    # Of no virtual environment, so that nothing can be imported but what was unpacked.
+    interpreter = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    output = tmp_path / "output"
+    with output.open("wb") as log:
+        command = [str(wrapper), str(interpreter), "/var/runtime/bootstrap.py"]
+        process = subprocess.Popen(command, env=environment, cwd="/", stdout=log, stderr=log)
+    try:
+        asked = api.invoke(url_event("POST", "/v1/chat/completions", body={}, headers={"authorization": "Bearer x"}))
+        asked.wait()
+        assert asked.prelude["statusCode"] == 401, output.read_text()
+        assert asked.headers["lambda-runtime-function-response-mode"] == "streaming"
+    finally:
+        process.terminate()
+        process.wait(10)
+        api.close()
+
+
 def test_zips_have_neither_times_nor_users_nor_modes_of_the_builder(package: Package) -> None:
     for path in package.zips.values():
         entries = zipfile.ZipFile(path).infolist()
         assert [entry.filename for entry in entries] == sorted(entry.filename for entry in entries)
         assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
-        assert {entry.external_attr >> 16 for entry in entries} == {0o100644}
+        modes = {entry.filename: entry.external_attr >> 16 for entry in entries}
+        assert {name for name, mode in modes.items() if mode != 0o100644} == PROGRAMS.get(path.name, set())
+        assert set(modes.values()) <= {0o100644, 0o100755}
         assert {(entry.extra, entry.create_system) for entry in entries} == {(b"", 3)}
 
 
@@ -142,11 +205,32 @@ def test_botocore_knows_the_services_in_use_and_no_others(package: Package) -> N
     assert services == set(BOTOCORE_SERVICES)
 
 
+def test_models_of_services_are_plain_and_without_documentation(package: Package) -> None:
+    prefix = "python/botocore/data/"
+    archive = zipfile.ZipFile(package.zips["layers/dependencies.zip"])
+    names = [name for name in archive.namelist() if name.startswith(prefix) and name.count("/") > 3]
+    assert [name for name in names if name.endswith(".gz")] == []
+    models = [name for name in names if name.endswith("/service-2.json")]
+    assert len(models) == len(BOTOCORE_SERVICES)
+    for name in models:
+        model = json.loads(archive.read(name))
+        # botocore cannot do without the texts of these.
+        model.pop("clientContextParams", None)
+        assert '"documentation": "' not in json.dumps(model), name
+        assert model["operations"], name
+
+
 def test_a_client_of_every_kept_service_can_be_made(deployed: Deployed) -> None:
     services = sorted(BOTOCORE_SERVICES)
     endpoints = bare(_CLIENTS, str(deployed.layers / "python"), *services).split()
     assert len(endpoints) == len(services)
     assert all(url.startswith("https://") and "eu-central-1" in url for url in endpoints), endpoints
+
+
+def test_what_botocore_reads_of_a_models_documentation_is_still_there(deployed: Deployed) -> None:
+    presign = "print(session.client('s3').generate_presigned_url('get_object', Params={'Bucket': 'b', 'Key': 'k'}))"
+    made = _CLIENTS.partition("for service")[0]
+    assert bare(made + presign, str(deployed.layers / "python")).startswith("https://")
 
 
 def test_the_tracing_sdk_can_be_imported_outside_lambda(deployed: Deployed) -> None:

@@ -94,6 +94,12 @@ mock_resource "aws_lambda_alias" {
   }
 }
 
+mock_resource "aws_lambda_function_url" {
+  defaults = {
+    function_url = "https://mockurl.lambda-url.us-east-1.on.aws/"
+  }
+}
+
 mock_resource "aws_secretsmanager_secret" {
   defaults = {
     arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:mock"

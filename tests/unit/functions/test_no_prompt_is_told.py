@@ -11,6 +11,7 @@ import pytest
 
 from functions.chat import handler as chat
 from functions.chat_completions import handler as chat_completions
+from functions.chat_stream import handler as chat_stream
 from functions.classify import handler as classify
 from functions.completions import handler as completions
 from functions.embeddings import handler as embeddings
@@ -30,13 +31,17 @@ from sluice.domain.inference import (
     ToolCallDelta,
     Usage,
 )
+from sluice.domain.keys import ApiKey, hash_secret, new_secret
 from sluice.domain.ports import ModelProvider
 from sluice.domain.routing import Capability, Target
 from sluice.domain.scoring import LeadScore, ScoreRequest, ScoreResult
+from sluice.runtime.events import UnexpectedFailureError
 from sluice.runtime.http import status_of
+from sluice.services.authorize import Authorize
 from sluice.services.infer import Inference, RetryPolicy
 from sluice.telemetry import logs, tracing
-from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
+from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event, streamed_response, url_event
+from sluice.testing.keys import FakeKeys
 from sluice.testing.ledger import FakeLedger
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import FakeRoutes, alias, target
@@ -54,6 +59,10 @@ MESSAGES = [
     {"role": "system", "content": CANARY},
     {"role": "user", "content": [{"type": "text", "text": CANARY}]},
 ]
+
+
+SECRET = new_secret()
+KEY = ApiKey(id="key_1", key_hash=hash_secret(SECRET), name="tests", prefix=SECRET[:14], created_at=1)
 
 
 class EchoProvider(ModelProvider):
@@ -147,8 +156,9 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    for module in (chat, chat_completions, classify, completions, embeddings, score):
+    for module in (chat, chat_completions, chat_stream, classify, completions, embeddings, score):
         monkeypatch.setattr(module, "inference", lambda: world.inference)
+    monkeypatch.setattr(chat_stream, "authorize", lambda: Authorize(FakeKeys(KEY), cache_seconds=60))
     monkeypatch.setattr(tracing, "_backend", lambda: world.spans)
     # DEBUG lets through whatever any library has to say.
     monkeypatch.setenv("LOG_LEVEL", "DEBUG")
@@ -170,6 +180,14 @@ ROUTES: dict[str, Route] = {
     ),
     "completions": (completions, "/v1/completions", {"model": "chat", "prompt": CANARY, "echo": True}),
     "completions streamed": (completions, "/v1/completions", {"model": "chat", "prompt": CANARY, "stream": True}),
+    "by the URL": (chat_stream, "/v1/chat/completions", CHAT),
+    "by the URL streamed": (chat_stream, "/v1/chat/completions", {**CHAT, "stream": True}),
+    "by the URL streamed with a schema": (
+        chat_stream,
+        "/v1/chat/completions",
+        {**CHAT, "stream": True, "response_format": FORMAT},
+    ),
+    "completions by the URL": (chat_stream, "/v1/completions", {"model": "chat", "prompt": CANARY, "stream": True}),
     "chat": (chat, "/v1/chat", {"model": "chat", "prompt": CANARY}),
     "embeddings": (embeddings, "/v1/embeddings", {"model": "embed", "input": [CANARY, "x"]}),
     "classify by chat": (classify, "/v1/classify", {"input": CANARY, "labels": [CANARY, "b"], "model": "classify"}),
@@ -180,6 +198,7 @@ ROUTES: dict[str, Route] = {
     ),
     "score": (score, "/v1/score", {"model": "score", "features": [CANARY_NUMBER] * 50}),
 }
+STREAMED = ["streamed", "completions streamed", "by the URL streamed", "completions by the URL"]
 PROVIDER_ERRORS = [
     errors.ProviderThrottledError,
     errors.ProviderOverloadedError,
@@ -204,9 +223,25 @@ def provider_error(kind: type[errors.ProviderError]) -> Callable[[Target], Excep
 
 
 def call(module: Any, resource: str, body: object) -> tuple[int, str]:
+    if module is chat_stream:
+        return call_by_url(resource, body)
     event = api_event("POST", resource, body=body, authorizer=CALLER)
     response = module.handler(event, FakeLambdaContext())
     return response["statusCode"], response["body"]
+
+
+def call_by_url(path: str, body: object) -> tuple[int, str]:
+    event = url_event("POST", path, body=body, headers={"authorization": f"Bearer {SECRET}"})
+    pieces: list[bytes] = []
+    told = ""
+    try:
+        pieces.extend(chat_stream.handler.stream(event, FakeLambdaContext()))
+    except UnexpectedFailureError as error:
+        # Lambda is told of it, and writes what it is told into its log. What came before is kept by `extend`.
+        told = str(error)
+    assert CANARY not in told
+    prelude, sent = streamed_response(b"".join(pieces).decode())
+    return prelude["statusCode"], sent
 
 
 def assert_nothing_told(world: World, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -254,7 +289,7 @@ def test_when_something_nobody_foresaw_quotes_it(
     assert_nothing_told(world, capsys)
 
 
-@pytest.mark.parametrize("route", [ROUTES["streamed"], ROUTES["completions streamed"]], ids=["chat", "completions"])
+@pytest.mark.parametrize("route", [ROUTES[name] for name in STREAMED], ids=STREAMED)
 @pytest.mark.parametrize("kind", [*PROVIDER_ERRORS, None])
 def test_when_a_stream_breaks_off(
     world: World, capsys: pytest.CaptureFixture[str], route: Route, kind: type[errors.ProviderError] | None
@@ -350,7 +385,8 @@ def test_when_the_routes_cannot_be_read(world: World, capsys: pytest.CaptureFixt
 def test_every_function_that_answers_prompts_at_once_is_here() -> None:
     """A route that is added later has to be added here as well."""
     handlers = Path(chat.__file__).parents[1].glob("*/handler.py")
-    answering = {path.parent.name for path in handlers if "Mode.SYNC" in path.read_text()}
+    signs = ("Mode.SYNC", "sluice.runtime.completions")
+    answering = {path.parent.name for path in handlers if any(sign in path.read_text() for sign in signs)}
     assert {module.__name__.split(".")[1] for module, *_ in ROUTES.values()} == answering
 
 

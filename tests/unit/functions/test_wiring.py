@@ -10,6 +10,7 @@ from functions.admin_redrive import handler as admin_redrive
 from functions.authorizer import handler as authorizer
 from functions.chat import handler as chat
 from functions.chat_completions import handler as chat_completions
+from functions.chat_stream import handler as chat_stream
 from functions.classify import handler as classify
 from functions.completions import handler as completions
 from functions.embeddings import handler as embeddings
@@ -43,6 +44,8 @@ INFERENCE = {
 FUNCTIONS = [
     (chat_completions.inference, INFERENCE, Inference),
     (completions.inference, INFERENCE, Inference),
+    (chat_stream.inference, {**INFERENCE, "KEY_CACHE_SECONDS": "60"}, Inference),
+    (chat_stream.authorize, {**INFERENCE, "KEY_CACHE_SECONDS": "60"}, Authorize),
     (chat.inference, INFERENCE, Inference),
     (embeddings.inference, INFERENCE, Inference),
     (classify.inference, INFERENCE, Inference),

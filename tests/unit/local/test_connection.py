@@ -10,7 +10,13 @@ from local.connection import Connection, local_values, read_values, resolve, wri
 from local.errors import LocalError
 from local.instance import Instance
 
-OUTPUTS = {"api_id": "abc123", "stage_name": "api", "table_name": "sluice-local", "alarm_names": ["x"]}
+OUTPUTS = {
+    "api_id": "abc123",
+    "stage_name": "api",
+    "stream_url": "https://0123abcd.lambda-url.us-east-1.on.aws/v1",
+    "table_name": "sluice-local",
+    "alarm_names": ["x"],
+}
 
 
 def test_the_api_url_and_the_names_come_from_the_outputs(instance: Instance) -> None:
@@ -18,6 +24,7 @@ def test_the_api_url_and_the_names_come_from_the_outputs(instance: Instance) -> 
     assert values["SLUICE_URL"] == "http://127.0.0.1:4566/restapis/abc123/api/_user_request_/v1"
     assert values["OPENAI_BASE_URL"] == values["SLUICE_URL"]
     assert values["SLUICE_MCP_URL"] == values["SLUICE_URL"] + "/mcp"
+    assert values["SLUICE_STREAM_URL"] == "http://127.0.0.1:4566/_aws/lambda-url/0123abcd/v1"
     assert values["SLUICE_TABLE"] == "sluice-local"
     assert "SLUICE_BUCKET" not in values
 

@@ -14,6 +14,7 @@ CASES: list[tuple[type[errors.SluiceError], int, str]] = [
     (errors.AuthenticationError, 401, "authentication_error"),
     (errors.PermissionDeniedError, 403, "permission_error"),
     (errors.NotFoundError, 404, "invalid_request_error"),
+    (errors.AnswerNotTakenError, 408, "invalid_request_error"),
     (errors.RequestTooLargeError, 413, "invalid_request_error"),
     (errors.ConflictError, 409, "invalid_request_error"),
     (errors.RequestInFlightError, 409, "invalid_request_error"),

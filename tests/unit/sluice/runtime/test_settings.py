@@ -53,7 +53,7 @@ def test_a_missing_or_empty_variable_is_named(
     [
         (Settings, "LOG_LEVEL", "LOUD"),
         (AuthorizerSettings, "KEY_CACHE_SECONDS", "-1"),
-        (AuthorizerSettings, "KEY_CACHE_SECONDS", "3601"),
+        (AuthorizerSettings, "KEY_CACHE_SECONDS", "61"),
         (AuthorizerSettings, "KEY_CACHE_SECONDS", "a minute"),
         (ChatCompletionsSettings, "REQUEST_LOG_TTL_DAYS", "0"),
         (ChatCompletionsSettings, "REQUEST_LOG_TTL_DAYS", "90.5"),

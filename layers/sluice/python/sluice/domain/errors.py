@@ -9,6 +9,7 @@
     │   ├── PermissionDeniedError      a valid key that may not do this
     │   ├── RequestTooLargeError       the body has more bytes than the deployment takes
     │   ├── NotFoundError              no such model, job or execution (of this caller)
+    │   ├── AnswerNotTakenError        the answer was read too slowly, or not at all
     │   ├── ConflictError              the thing exists in a state that forbids the change
     │   │   └── RequestInFlightError   another request with this Idempotency-Key is still at work
     │   ├── IdempotencyMismatchError   this Idempotency-Key came with another request before
@@ -93,6 +94,12 @@ class NotFoundError(CallerError):
     """The named thing does not exist, or belongs to another key (the two are never told apart)."""
 
     default_code = "not_found"
+
+
+class AnswerNotTakenError(CallerError):
+    """A streamed answer was read so slowly that its time was over."""
+
+    default_code = "answer_not_taken"
 
 
 class ConflictError(CallerError):

@@ -1,11 +1,15 @@
-"""Functions behind API Gateway: ``@api_function`` turns a plain function of a request into a Lambda entry point."""
+"""Functions behind API Gateway: ``@api_function`` turns a plain function of a request into a Lambda entry point.
+
+What leaves piece by piece, by a Function URL, is told in :mod:`sluice.runtime.streaming`, which shares what is here.
+"""
 
 import base64
 import binascii
+import contextlib
 import functools
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import unquote
 
 import msgspec
@@ -15,9 +19,13 @@ from sluice.domain.deadline import Deadline
 from sluice.domain.errors import InvalidRequestError, RequestTooLargeError, SluiceError
 from sluice.domain.ids import new_id
 from sluice.domain.inference import Caller
-from sluice.runtime import http, key_context
+from sluice.domain.routing import Report
+from sluice.runtime import http, inference_headers, key_context
 from sluice.runtime.invocation import Invocation, LambdaContext
 from sluice.telemetry import logs
+from sluice.wire import sse
+
+R = TypeVar("R")
 
 _ACCEPTED_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
@@ -71,7 +79,57 @@ class ApiResponse(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = {}
 
 
-Handler = Callable[[ApiRequest], ApiResponse]
+class Streamed(Protocol):
+    """An answer whose first output is there, such as a :class:`~sluice.services.infer.ChatStream`."""
+
+    def begun(self) -> Report:
+        """How it has come about so far."""
+        ...
+
+    def report(self) -> Report:
+        """How it came about; only after its end."""
+        ...
+
+    def close(self) -> None:
+        """Nobody reads on. Changes nothing once it is over."""
+        ...
+
+
+class EventStream(msgspec.Struct, frozen=True, kw_only=True):
+    """A response of status 200 that is made while it is sent: server-sent events, to be read to their end, once.
+
+    ``headers`` are those that are known before the first event; ``closing`` gives those known after the last one.
+    ``abandon`` settles what is behind the events when nobody reads on, even if nobody ever has.
+    """
+
+    events: Iterator[bytes]
+    headers: Mapping[str, str]
+    closing: Callable[[], Mapping[str, str]]
+    abandon: Callable[[], None]
+
+    @classmethod
+    def of(cls, stream: Streamed, events: Iterator[bytes]) -> "EventStream":
+        """The ``events`` of ``stream``."""
+        return cls(
+            events=events,
+            headers={**inference_headers.of(stream.begun()), **sse.HEADERS},
+            closing=lambda: {**inference_headers.of(stream.report()), **sse.HEADERS},
+            abandon=stream.close,
+        )
+
+    def close(self) -> None:
+        """Nobody reads on: all is settled now, not when the garbage is collected. Changes nothing after the end."""
+        if isinstance(self.events, Generator):
+            self.events.close()
+        self.abandon()
+
+    def whole(self) -> ApiResponse:
+        """The response in one piece, for who cannot send it otherwise: its headers say what all of it cost."""
+        with contextlib.closing(self):
+            return ApiResponse(200, b"".join(self.events), self.closing())
+
+
+Handler = Callable[[ApiRequest], ApiResponse | EventStream]
 EntryPoint = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
 
@@ -86,27 +144,33 @@ def api_function(handler: Handler) -> EntryPoint:
     def entry_point(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         invocation = Invocation(context)
         request_id = request_id_of(event)
-        response = _respond(handler, event, invocation, request_id)
+        response = answered(lambda: _serve(handler, event, invocation, request_id))
         invocation.finish(failed=response.status >= 500, throttled=response.status == 429, status=response.status)
         return _proxy_response(response, request_id)
 
     return entry_point
 
 
-def _respond(handler: Handler, event: dict[str, Any], invocation: Invocation, request_id: str) -> ApiResponse:
+def answered(serve: Callable[[], R]) -> R | ApiResponse:
+    """What ``serve`` returns, or else the response that tells the caller what it raised."""
     try:
-        authorizer = event.get("requestContext", {}).get("authorizer") or {}
-        invocation.begin(request_id=request_id, key_id=authorizer.get("key_id"))
-        logs.canonical(method=event.get("httpMethod"), route=event.get("resource"))
-        request = _parse(event, invocation.deadline, request_id, authorizer)
-        _check_size(request.body, invocation.max_input_bytes)
-        return handler(request)
+        return serve()
     except SluiceError as error:
         logs.canonical(**logs.describe(error))
         return ApiResponse(http.status_of(error), http.error_body(error), http.error_headers(error))
     except Exception as error:  # noqa: BLE001 - the last place where an answer in OpenAI's shape can still be given
         logs.canonical(**logs.describe(error))
         return ApiResponse(500, http.unexpected_body())
+
+
+def _serve(handler: Handler, event: dict[str, Any], invocation: Invocation, request_id: str) -> ApiResponse:
+    authorizer = event.get("requestContext", {}).get("authorizer") or {}
+    invocation.begin(request_id=request_id, key_id=authorizer.get("key_id"))
+    logs.canonical(method=event.get("httpMethod"), route=event.get("resource"))
+    request = _parse(event, invocation.deadline, request_id, authorizer)
+    check_size(request.body, invocation.max_input_bytes)
+    response = handler(request)
+    return response.whole() if isinstance(response, EventStream) else response
 
 
 def _parse(event: dict[str, Any], deadline: Deadline, request_id: str, authorizer: dict[str, str]) -> ApiRequest:
@@ -118,14 +182,15 @@ def _parse(event: dict[str, Any], deadline: Deadline, request_id: str, authorize
         # API Gateway hands a greedy parameter over as it was sent, so a slash in a model's name may arrive as %2F.
         path_parameters={name: unquote(value) for name, value in (event.get("pathParameters") or {}).items()},
         query=event.get("queryStringParameters") or {},
-        headers=_headers(event),
-        body=_body(event),
+        headers=headers_of(event),
+        body=body_of(event),
         caller=key_context.caller(authorizer, request_id),
         actor=_actor(event),
     )
 
 
-def _check_size(body: bytes, most: int | None) -> None:
+def check_size(body: bytes, most: int | None) -> None:
+    """Hold a body to its limit in bytes. :raises RequestTooLargeError: it is larger."""
     if most is not None and len(body) > most:
         raise RequestTooLargeError(f"The body may have at most {most} bytes on this route; it has {len(body)}.")
 
@@ -135,7 +200,8 @@ def _actor(event: dict[str, Any]) -> str | None:
     return (event.get("requestContext", {}).get("identity") or {}).get("userArn") or None
 
 
-def _headers(event: dict[str, Any]) -> dict[str, str]:
+def headers_of(event: dict[str, Any]) -> dict[str, str]:
+    """The headers of a request, their names in lower case."""
     return {name.lower(): value for name, value in (event.get("headers") or {}).items()}
 
 
@@ -144,13 +210,14 @@ def request_id_of(event: dict[str, Any]) -> str:
 
     It is the caller's own ``x-request-id`` when that is harmless, else API Gateway's.
     """
-    proposed = _headers(event).get("x-request-id", "")
+    proposed = headers_of(event).get("x-request-id", "")
     if _ACCEPTED_REQUEST_ID.fullmatch(proposed):
         return proposed
     return str(event.get("requestContext", {}).get("requestId") or new_id("req"))
 
 
-def _body(event: dict[str, Any]) -> bytes:
+def body_of(event: dict[str, Any]) -> bytes:
+    """The body of a request as it was sent. :raises InvalidRequestError: it was to be base64, and is not."""
     body = event.get("body") or ""
     if not event.get("isBase64Encoded"):
         return str(body).encode()
@@ -160,11 +227,12 @@ def _body(event: dict[str, Any]) -> bytes:
         raise InvalidRequestError("The body is not valid base64.") from exc
 
 
-def _proxy_response(response: ApiResponse, request_id: str) -> dict[str, Any]:
+def content_of(response: ApiResponse, request_id: str) -> tuple[dict[str, str], bytes]:
+    """The headers and the body of a response as they go out."""
     body = response.body if isinstance(response.body, bytes) else msgspec.json.encode(response.body)
-    return {
-        "statusCode": response.status,
-        "headers": {"content-type": "application/json", **response.headers, "x-request-id": request_id},
-        "body": body.decode(),
-        "isBase64Encoded": False,
-    }
+    return {"content-type": "application/json", **response.headers, "x-request-id": request_id}, body
+
+
+def _proxy_response(response: ApiResponse, request_id: str) -> dict[str, Any]:
+    headers, body = content_of(response, request_id)
+    return {"statusCode": response.status, "headers": headers, "body": body.decode(), "isBase64Encoded": False}

@@ -13,6 +13,7 @@ _STATUS: Final[tuple[tuple[type[errors.SluiceError], int], ...]] = (
     (errors.AuthenticationError, 401),
     (errors.PermissionDeniedError, 403),
     (errors.NotFoundError, 404),
+    (errors.AnswerNotTakenError, 408),
     (errors.ConflictError, 409),
     (errors.RequestTooLargeError, 413),
     (errors.IdempotencyMismatchError, 422),

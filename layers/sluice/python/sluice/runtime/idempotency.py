@@ -1,12 +1,12 @@
 """Idempotency-Key on routes of the API: ``@idempotent`` answers a repeated request with what it was answered before."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import msgspec
 
-from sluice.domain.replay import IDEMPOTENCY_HEADER, REPLAYED_HEADER, StoredResponse, fingerprint_of
-from sluice.runtime.api import ApiRequest, ApiResponse, Handler
+from sluice.domain.replay import IDEMPOTENCY_HEADER, REPLAYED_HEADER, ReplayClaim, StoredResponse, fingerprint_of
+from sluice.runtime.api import ApiRequest, ApiResponse, EventStream, Handler
 from sluice.runtime.invocation import SAFETY_MARGIN_S
 from sluice.services.idempotency import Idempotency
 from sluice.telemetry import logs
@@ -22,7 +22,7 @@ def idempotent(build: Callable[[], Idempotency]) -> Callable[[Handler], Handler]
 
     def guard(handler: Handler) -> Handler:
         @functools.wraps(handler)
-        def guarded(request: ApiRequest) -> ApiResponse:
+        def guarded(request: ApiRequest) -> ApiResponse | EventStream:
             header = request.headers.get(IDEMPOTENCY_HEADER)
             return handler(request) if header is None else _once(build(), header, handler, request)
 
@@ -31,7 +31,7 @@ def idempotent(build: Callable[[], Idempotency]) -> Callable[[Handler], Handler]
     return guard
 
 
-def _once(replays: Idempotency, header: str, handler: Handler, request: ApiRequest) -> ApiResponse:
+def _once(replays: Idempotency, header: str, handler: Handler, request: ApiRequest) -> ApiResponse | EventStream:
     claim = replays.claim(
         request.authenticated.key_id,
         header,
@@ -44,15 +44,51 @@ def _once(replays: Idempotency, header: str, handler: Handler, request: ApiReque
         logs.canonical(replayed=True)
         return ApiResponse(stored.status, stored.body, {**stored.headers, REPLAYED_HEADER: "true"})
     try:
-        response = _encoded(handler(request))
+        made = handler(request)
+        if isinstance(made, EventStream):
+            return _Keeping(replays, claim, made).stream()
+        response = _encoded(made)
     except BaseException:
         replays.release(claim)
         raise
+    _finish(replays, claim, response)
+    return ApiResponse(response.status, response.body, response.headers)
+
+
+class _Keeping:
+    """A stream that becomes the response to be given again once all of it has been sent."""
+
+    def __init__(self, replays: Idempotency, claim: ReplayClaim, made: EventStream) -> None:
+        self._replays = replays
+        self._claim = claim
+        self._made = made
+        self._is_over = False
+
+    def stream(self) -> EventStream:
+        """The stream to be sent."""
+        return msgspec.structs.replace(self._made, events=self._events(), abandon=self._abandon)
+
+    def _events(self) -> Generator[bytes, None, None]:
+        sent: list[bytes] = []
+        for event in self._made.events:
+            sent.append(event)
+            yield event
+        self._is_over = True
+        response = StoredResponse(status=200, headers=self._made.closing(), body=b"".join(sent))
+        _finish(self._replays, self._claim, response)
+
+    def _abandon(self) -> None:
+        self._made.close()
+        if not self._is_over:
+            self._is_over = True
+            self._replays.release(self._claim)
+
+
+def _finish(replays: Idempotency, claim: ReplayClaim, response: StoredResponse) -> None:
     if _is_final(response):
         replays.complete(claim, response)
     else:
         replays.release(claim)
-    return ApiResponse(response.status, response.body, response.headers)
 
 
 def _fingerprint(request: ApiRequest) -> str:

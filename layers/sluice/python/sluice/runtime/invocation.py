@@ -19,7 +19,10 @@ LARGEST_MARGIN_SHARE: Final = 0.2
 class LambdaContext(Protocol):
     """What Sluice uses of Lambda's context object."""
 
-    aws_request_id: str
+    @property
+    def aws_request_id(self) -> str:
+        """The id of this invocation."""
+        ...
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda kills the function."""

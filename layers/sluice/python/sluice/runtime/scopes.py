@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from sluice.domain.errors import PermissionDeniedError
 from sluice.domain.keys import Scope
-from sluice.runtime.api import ApiRequest, ApiResponse, Handler
+from sluice.runtime.api import ApiRequest, ApiResponse, EventStream, Handler
 
 
 def requires(scope: Scope) -> Callable[[Handler], Handler]:
@@ -16,7 +16,7 @@ def requires(scope: Scope) -> Callable[[Handler], Handler]:
 
     def guard(handler: Handler) -> Handler:
         @functools.wraps(handler)
-        def guarded(request: ApiRequest) -> ApiResponse:
+        def guarded(request: ApiRequest) -> ApiResponse | EventStream:
             scopes = request.authenticated.scopes
             if scopes and scope.value not in scopes:
                 raise PermissionDeniedError(

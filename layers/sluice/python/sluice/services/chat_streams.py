@@ -22,7 +22,15 @@ class ChatStream(Protocol):
         ...
 
     def __iter__(self) -> Iterator[ChatDelta]:
-        """The pieces. :raises ProviderError: it broke off; what was written is settled by then."""
+        """The pieces.
+
+        :raises ProviderError: it broke off; what was written is settled by then.
+        :raises AnswerNotTakenError: likewise, because it was read too slowly.
+        """
+        ...
+
+    def begun(self) -> Report:
+        """How it has come about so far. The cost of what is still to come is unknown."""
         ...
 
     def report(self) -> Report:
@@ -57,6 +65,9 @@ class LiveStream:
 
     def __iter__(self) -> Iterator[ChatDelta]:
         return self._pieces
+
+    def begun(self) -> Report:
+        return self._settlement.begun(self._work)
 
     def report(self) -> Report:
         if self._report is None:
@@ -130,6 +141,9 @@ class WholeStream:
         for index, call in enumerate(result.tool_calls):
             yield ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments)
         yield StreamEnd(finish_reason=result.finish_reason, usage=result.usage)
+
+    def begun(self) -> Report:
+        return self._outcome.report
 
     def report(self) -> Report:
         return self._outcome.report

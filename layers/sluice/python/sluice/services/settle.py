@@ -116,6 +116,14 @@ class Settlement:
         self._now = now
         self._clock = clock
 
+    def begun(self, work: Work[Any]) -> Report:
+        """How a streamed answer came about, as far as that is known when its first output is there: not the cost.
+
+        So the key stands as it did at admission, with all held that the answer can come to.
+        """
+        report = self._report(work, self._entry(work, Outcome.COMPLETED, 200))
+        return msgspec.structs.replace(report, cost_micro_usd=None, standing=work.admitted.hold.standing)
+
     def attempt_succeeded(self, work: Work[Any], won: Won[Any]) -> None:
         """Take note of a whole answer."""
         self._watch.report(won.permit, Verdict.SUCCESS, operation=work.operation.value)

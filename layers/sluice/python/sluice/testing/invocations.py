@@ -1,4 +1,4 @@
-"""What Lambda hands to a function: its context, and API Gateway's events."""
+"""What Lambda hands to a function: its context, and the events of API Gateway and of Function URLs."""
 
 import json
 from collections.abc import Mapping
@@ -49,6 +49,33 @@ def api_event(  # noqa: PLR0913 - all that an event may say, most of it left out
         "body": body if body is None or isinstance(body, str) else json.dumps(body),
         "isBase64Encoded": False,
     }
+
+
+def url_event(
+    method: str, path: str, *, body: object = None, headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """An event of a Function URL (payload 2.0), whose header names come in lower case. A body as in api_event."""
+    return {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {name.lower(): value for name, value in (headers or {}).items()},
+        "requestContext": {
+            "accountId": "anonymous",
+            "requestId": "url-request-1",
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1"},
+            "stage": "$default",
+        },
+        "body": body if body is None or isinstance(body, str) else json.dumps(body),
+        "isBase64Encoded": False,
+    }
+
+
+def streamed_response(sent: str) -> tuple[dict[str, Any], str]:
+    """What a function sent to its URL in streaming mode: the prelude (``statusCode``, ``headers``) and the body."""
+    prelude, _, body = sent.partition("\0" * 8)
+    return json.loads(prelude), body
 
 
 ADMINISTRATOR = "arn:aws:sts::000000000000:assumed-role/operators/ada"
