@@ -194,7 +194,8 @@ def container(cloud: Instance, aws: Aws, provider: str, wire: Wire) -> Iterator[
         for name, value in environ.items():
             patch.setenv(name, value)
         forget_everything()
-        clients._session().events.register("before-send.dynamodb", wire)
+        session: Any = clients._session()
+        session.register("before-send.dynamodb", wire)
         made = Container(aws.client("dynamodb"), table._name, wire)
         assert made.ask(a_key())["statusCode"] == 200
         yield made

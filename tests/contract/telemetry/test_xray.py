@@ -74,6 +74,22 @@ for header in plan["headers"]:
 """
 
 
+# How often the trace header is parsed for two invocations of one call each.
+PARSED = """
+import os
+from aws_xray_sdk.core.models.trace_header import TraceHeader
+from sluice.telemetry.xray import XRay
+parse, parsed = TraceHeader.from_header_str, []
+TraceHeader.from_header_str = classmethod(lambda _, header: parsed.append(header) or parse(header))
+for parent in ("a" * 16, "b" * 16):
+    os.environ["_X_AMZN_TRACE_ID"] = f"Root=1-5759e988-bd862e3fe1be46a994272793;Parent={parent};Sampled=1"
+    XRay.begin()
+    with XRay.subsegment("one"):
+        assert XRay.current().parent_id == parent
+print(len(parsed))
+"""
+
+
 @dataclass
 class World:
     """The daemon's socket, a model server, and a DynamoDB that refuses (which the request survives)."""
@@ -193,6 +209,14 @@ def test_each_invocation_has_its_own_parent_even_in_the_same_trace(world: World)
     other = "a" * 16
     world.run(header(), header(parent=other))
     assert [segment["parent_id"] for segment in world.named("bedrock-runtime")] == [PARENT, other]
+
+
+def test_the_header_of_an_invocation_is_parsed_once() -> None:
+    environment = {"LAMBDA_TASK_ROOT": str(ROOT), "PYTHONPATH": str(ROOT / "layers/sluice/python")}
+    done = subprocess.run(
+        [sys.executable, "-c", PARSED], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "2"
 
 
 @pytest.mark.parametrize("headers", [("",), (header(sampled=0),), ("", header(sampled=0), "")])

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 
 import pytest
+from botocore.validate import ParamValidationDecorator
 
 from sluice.runtime.clients import client
 
@@ -15,6 +16,18 @@ def fresh() -> Iterator[None]:
 def test_a_client_is_made_once() -> None:
     assert client("dynamodb") is client("dynamodb")
     assert client("dynamodb") is not client("secretsmanager")
+
+
+def test_what_is_the_same_in_every_call_is_not_made_anew() -> None:
+    config = client("dynamodb").meta.config
+    assert config._supplied_user_agent == config.user_agent
+    assert config.user_agent.startswith("Botocore/")
+
+
+def test_parameters_are_checked_where_callers_values_get_into_them() -> None:
+    checked = {service: client(service)._serializer for service in ("dynamodb", "bedrock-runtime", "s3")}
+    validating = {service for service, each in checked.items() if isinstance(each, ParamValidationDecorator)}
+    assert validating == {"bedrock-runtime", "s3"}
 
 
 def test_a_client_gives_up_soon_and_repeats_a_little() -> None:

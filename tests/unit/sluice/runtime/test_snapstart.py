@@ -3,10 +3,22 @@ from types import ModuleType
 
 import pytest
 
+from sluice.runtime import snapstart
 from sluice.runtime.snapstart import before_snapshot
+from sluice.telemetry import tracing
 
 
-def test_without_snapstart_nothing_is_prepared_early() -> None:
+@pytest.fixture
+def hooks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What is registered to be called before the snapshot."""
+    registered: list[object] = []
+    module = ModuleType("snapshot_restore_py")
+    module.register_before_snapshot = registered.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "snapshot_restore_py", module)
+    return registered
+
+
+def test_outside_lambda_nothing_is_prepared_early() -> None:
     prepared: list[str] = []
     prepare = before_snapshot(lambda: prepared.append("now"))
     assert prepared == []
@@ -14,14 +26,34 @@ def test_without_snapstart_nothing_is_prepared_early() -> None:
     assert prepared == ["now"]
 
 
-def test_with_snapstart_it_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    registered: list[object] = []
-    hooks = ModuleType("snapshot_restore_py")
-    hooks.register_before_snapshot = registered.append  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "snapshot_restore_py", hooks)
+def test_with_snapstart_it_is_prepared_for_the_snapshot(monkeypatch: pytest.MonkeyPatch, hooks: list[object]) -> None:
+    monkeypatch.setenv(snapstart.INIT_VARIABLE, "snap-start")
+    prepared: list[str] = []
+    before_snapshot(lambda: prepared.append("now"))
+    assert prepared == []
+    [hook] = hooks
+    assert callable(hook)
+    hook()
+    assert prepared == ["now"]
+
+
+@pytest.mark.parametrize("kind", ["on-demand", "provisioned-concurrency"])
+def test_without_snapstart_it_is_prepared_in_the_init_phase(
+    monkeypatch: pytest.MonkeyPatch, hooks: list[object], kind: str
+) -> None:
+    monkeypatch.setenv(snapstart.INIT_VARIABLE, kind)
+    prepared: list[str] = []
+    monkeypatch.setattr(tracing, "prepare", lambda: prepared.append("tracing"))
+    before_snapshot(lambda: prepared.append("clients"))
+    assert prepared == ["tracing", "clients"]
+    assert hooks == []
+
+
+def test_a_failure_is_left_for_the_request_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(snapstart.INIT_VARIABLE, "on-demand")
 
     def prepare() -> str:
-        return "ready"
+        raise RuntimeError("misconfigured")
 
-    assert before_snapshot(prepare) is prepare
-    assert registered == [prepare]
+    with pytest.raises(RuntimeError, match="misconfigured"):
+        before_snapshot(prepare)()

@@ -43,6 +43,19 @@ def test_the_level_is_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(function="f", environment="test", level="INFO")
 
 
+def test_what_is_configured_already_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    logs.configure(function="f", environment="test", level="ERROR")
+    applied: list[int] = []
+    monkeypatch.setattr(logs, "_apply", applied.append)
+    logs.configure(function="f", environment="test", level="ERROR")
+    assert applied == []
+    logs.configure(function="f", environment="test", level="INFO")
+    assert applied == [logging.INFO]
+    monkeypatch.undo()
+    logs.configure(function="f", environment="test", level="ERROR")
+    logs.configure(function="f", environment="test", level="INFO")
+
+
 def test_libraries_that_log_bodies_stay_silent_at_every_level() -> None:
     logs.configure(function="f", environment="test", level="DEBUG")
     for name in ("botocore.endpoint", "botocore.parsers", "urllib3.connectionpool", "boto3"):

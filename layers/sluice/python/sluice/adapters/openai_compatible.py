@@ -97,12 +97,21 @@ class _ErrorAnswer(msgspec.Struct, frozen=True):
 
 
 class OpenAICompatible(ModelProvider):
-    """A :class:`~sluice.domain.ports.ModelProvider`; one pool keeps connections to every provider alive."""
+    """A :class:`~sluice.domain.ports.ModelProvider`; one pool keeps connections to every provider alive.
 
-    def __init__(self, secret: SecretFields, clock: Callable[[], float] = time.monotonic) -> None:
+    ``trust`` is what the pool's connections are verified with, in urllib3's words; else it is what urllib3 finds.
+    """
+
+    def __init__(
+        self,
+        secret: SecretFields,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        trust: Mapping[str, Any] | None = None,
+    ) -> None:
         self._secret = secret
         self._clock = clock
-        self._pool = urllib3.PoolManager(num_pools=8, maxsize=16, retries=False)
+        self._pool = urllib3.PoolManager(num_pools=8, maxsize=16, retries=False, **(trust or {}))
 
     def chat(self, target: Target, request: ChatRequest, *, timeout_s: float) -> ChatResult:
         """Continue the conversation, within ``timeout_s`` seconds."""

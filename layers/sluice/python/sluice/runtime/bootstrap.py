@@ -1,7 +1,8 @@
 """The composition root: which adapter stands behind which port. Everything else sees ports only."""
 
-from functools import cache, partial
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
 from sluice.adapters.bedrock import Bedrock
 from sluice.adapters.dynamodb import Table
@@ -20,7 +21,7 @@ from sluice.adapters.secretsmanager import Secret
 from sluice.domain.ports import ObjectStore, RouteSource
 from sluice.domain.resilience import CircuitPolicy
 from sluice.runtime import http
-from sluice.runtime.clients import client
+from sluice.runtime.clients import client, trust
 from sluice.runtime.settings import InferenceSettings, ReplaySettings, TableSettings
 from sluice.services.answer_cache import AnswerCache
 from sluice.services.check_health import CheckHealth
@@ -32,13 +33,18 @@ from sluice.services.watch_targets import WatchTargets
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-STATES_TIMEOUT_S: Final = 1.0
-CACHE_TIMEOUT_S: Final = 1.0
+# Of clients that ask once and do not wait for long: for what a request can do without, and for what must be counted
+# once. One client for all of them, as each more costs some milliseconds of every cold start.
+IMPATIENT: Final[Mapping[str, Any]] = {"read_timeout_s": 2.0, "max_attempts": 1}
 
 
 def table(settings: TableSettings) -> Table:
     """The one table."""
     return Table(client("dynamodb"), settings.table_name)
+
+
+def _impatient_table(settings: TableSettings) -> Table:
+    return Table(client("dynamodb", **IMPATIENT), settings.table_name)
 
 
 @cache
@@ -50,10 +56,8 @@ def routes(settings: TableSettings) -> RouteSource:
 @cache
 def _watch(settings: InferenceSettings) -> WatchTargets:
     """What this container knows of the targets' health; one, however many services ask."""
-    # Of its own, as a request must not wait long for what it can do without.
-    impatient = client("dynamodb", read_timeout_s=STATES_TIMEOUT_S, max_attempts=1)
     return WatchTargets(
-        DynamoDBTargetStates(Table(impatient, settings.table_name)),
+        DynamoDBTargetStates(_impatient_table(settings)),
         CircuitPolicy(failures=settings.circuit_failures, open_s=settings.circuit_open_seconds),
         cache_s=settings.circuit_cache_seconds,
     )
@@ -67,10 +71,8 @@ def idempotency(settings: ReplaySettings) -> Idempotency:
 
 def answer_cache(settings: InferenceSettings) -> AnswerCache:
     """The answers that may be given again."""
-    # Of its own, as a request must not wait long for what is there to make it faster.
-    impatient = partial(client, read_timeout_s=CACHE_TIMEOUT_S, max_attempts=1)
-    bodies = Bodies(lambda: _responses(impatient("s3"), settings.bucket_name))
-    return AnswerCache(DynamoDBAnswers(Table(impatient("dynamodb"), settings.table_name), bodies))
+    bodies = Bodies(lambda: _responses(client("s3", **IMPATIENT), settings.bucket_name))
+    return AnswerCache(DynamoDBAnswers(_impatient_table(settings), bodies))
 
 
 def _responses(s3: "S3Client", bucket_name: str) -> ObjectStore:
@@ -90,7 +92,7 @@ def inference(settings: InferenceSettings) -> Inference:
                 lambda timeout_s: client("bedrock-runtime", read_timeout_s=timeout_s, max_attempts=1),
                 longest_timeout_s=attempt_timeout_s,
             ),
-            "openai_compatible": OpenAICompatible(secret),
+            "openai_compatible": OpenAICompatible(secret, trust=trust()),
             "sagemaker": SageMaker(
                 lambda timeout_s: client("sagemaker-runtime", read_timeout_s=timeout_s, max_attempts=1),
                 longest_timeout_s=attempt_timeout_s,
@@ -99,7 +101,7 @@ def inference(settings: InferenceSettings) -> Inference:
         },
         request_log=DynamoDBRequestLog(table(settings), ttl_days=settings.request_log_ttl_days),
         # It counts, so it has to know itself what may be repeated.
-        ledger=DynamoDBLedger(Table(client("dynamodb", max_attempts=1), settings.table_name)),
+        ledger=DynamoDBLedger(_impatient_table(settings)),
         answers=answer_cache(settings),
         watch=_watch(settings),
         policy=RetryPolicy(

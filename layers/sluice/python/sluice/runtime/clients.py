@@ -1,7 +1,10 @@
 """AWS clients: made when first asked for, shared, with timeouts short enough for somebody who waits. Made nowhere else.
 
-boto3 is imported with this module, in Lambda's init phase, which runs at full CPU speed whatever the memory size.
-One session for all: a second one costs 46 ms where a second client of the same session costs 5.
+They are boto3's clients, made by its core, botocore: the rest of boto3 (resources, transfers) adds nothing to a client
+but the time of its import. That happens with this module, in Lambda's init phase, which runs at full CPU speed whatever
+the memory size.
+One session for all: a second one costs as much as a handful of clients. What each choice here is worth is measured in
+docs/performance.md.
 """
 
 import os
@@ -9,21 +12,38 @@ import threading
 from functools import cache
 from typing import Any, Final, cast
 
-import boto3
+import botocore
+import botocore.session
 from botocore.config import Config
+
+from sluice.runtime import tls
 
 CONNECT_TIMEOUT_S: Final = 2.0
 READ_TIMEOUT_S: Final = 5.0
 MAX_ATTEMPTS: Final = 3
 
-# boto3's sessions are not safe to make clients from in two threads at once; the clients themselves are.
+# Left to itself, botocore puts the header together anew for every call, twice, from a dozen sanitised parts.
+_USER_AGENT: Final = f"Botocore/{botocore.__version__} sluice"
+
+# The session is not safe to make clients from in two threads at once; the clients themselves are.
 # https://boto3.amazonaws.com/v1/documentation/api/latest/guide/clients.html#multithreading-or-multiprocessing-with-clients
 _making = threading.Lock()
 
+tls.share_with_botocore()
+
 
 @cache
-def _session() -> boto3.session.Session:
-    return boto3.session.Session()
+def _session() -> botocore.session.Session:
+    session = botocore.session.get_session()
+    # The local cloud speaks plain HTTP.
+    if not os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
+        tls.read(tls.authorities(session))
+    return session
+
+
+def trust() -> dict[str, Any]:
+    """The arguments with which a pool of urllib3 verifies its connections as AWS clients do theirs."""
+    return {"ssl_context": tls.context(), "ca_certs": tls.authorities(_session())}
 
 
 @cache
@@ -40,9 +60,13 @@ def client(service: str, *, read_timeout_s: float = READ_TIMEOUT_S, max_attempts
         # Embeddings go out side by side; keep-alive spares a TLS handshake per call.
         max_pool_connections=16,
         tcp_keepalive=True,
+        user_agent=_USER_AGENT,
+        # The table's adapter makes every parameter from typed values, and DynamoDB checks them all the same: walking
+        # through each item once more is a tenth of the call. Elsewhere callers' own values get into the parameters.
+        parameter_validation=service != "dynamodb",
         # The local cloud and its buckets live on one host name, so virtual-host addressing cannot work there.
         s3={"addressing_style": "path"} if "AWS_ENDPOINT_URL" in os.environ else None,
     )
     with _making:
         # The stubs know a service only by a literal name; whoever asks for a client knows its type.
-        return cast("Any", _session()).client(service, config=config)
+        return cast("Any", _session()).create_client(service, config=config)

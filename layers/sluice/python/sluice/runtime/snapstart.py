@@ -1,21 +1,41 @@
-"""SnapStart: what a function prepares before Lambda takes the snapshot that all its containers start from."""
+"""What a function prepares in Lambda's init phase, which runs at full CPU speed; with SnapStart, for its snapshot."""
 
+import contextlib
+import functools
+import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
+
+from sluice.telemetry import tracing
 
 R = TypeVar("R")
 
+# How Lambda starts a container; set nowhere else:
+# https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html#configuration-envvars-runtime
+INIT_VARIABLE: Final = "AWS_LAMBDA_INITIALIZATION_TYPE"
+SNAP_START: Final = "snap-start"
+
 
 def before_snapshot(prepare: Callable[[], R]) -> Callable[[], R]:
-    """Have ``prepare`` called before the snapshot, so that a restored container finds its clients ready.
+    """Have ``prepare`` called in the init phase, so that the first request finds everything made.
 
-    It must not open connections or draw random numbers that have to differ between containers. Where there is no
-    SnapStart, nothing happens and ``prepare`` runs when it is first needed.
+    With SnapStart that is before the snapshot from which containers start; so it must not open connections or draw
+    random numbers that have to differ between containers. Outside Lambda nothing happens, and ``prepare`` runs when it
+    is first needed. So it does after a failure here, as a request can tell of it and an init phase cannot.
     https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
     """
+    if os.environ.get(INIT_VARIABLE, SNAP_START) != SNAP_START:
+        _prepare(prepare)
+        return prepare
     try:
         from snapshot_restore_py import register_before_snapshot
     except ImportError:
         return prepare
-    register_before_snapshot(prepare)
+    register_before_snapshot(functools.partial(_prepare, prepare))
     return prepare
+
+
+def _prepare(prepare: Callable[[], object]) -> None:
+    for step in (tracing.prepare, prepare):
+        with contextlib.suppress(Exception):
+            step()

@@ -24,6 +24,7 @@ _CHATTY_LIBRARIES = ("boto3", "botocore", "s3transfer", "urllib3", "aws_xray_sdk
 
 _canonical: ContextVar[dict[str, object] | None] = ContextVar("sluice_canonical", default=None)
 _identity: dict[str, str] = {}
+_applied: dict[str, str] = {}
 
 
 class _Stdout:
@@ -86,6 +87,10 @@ _apply(logging.INFO)
 def configure(*, function: str, environment: str, level: str) -> None:
     """Say who logs and from which level on; ``level`` is a name of :mod:`logging`. May be called again."""
     _identity.update(function=function, environment=environment)
+    # Every invocation says it anew, and setting a logger's level throws away what logging remembers of all of them.
+    if _applied.get("level") == level:
+        return
+    _applied["level"] = level
     for name in _CHATTY_LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)
     _apply(logging.getLevelNamesMapping()[level])

@@ -49,6 +49,12 @@ def _backend() -> "type[xray.XRay] | None":
     return XRay
 
 
+def prepare() -> None:
+    """Load the backend before the first invocation, where there will be one."""
+    if LAMBDA_VARIABLE in os.environ:
+        from sluice.telemetry import xray  # noqa: F401 - its import is the preparation
+
+
 def begin() -> None:
     """Start an invocation: AWS calls made from here on are traced below its own segment."""
     if backend := _backend():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aws_xray_sdk.core import patch, xray_recorder
 from aws_xray_sdk.core.emitters.udp_emitter import UDPEmitter
+from aws_xray_sdk.core.lambda_launcher import LambdaContext
 from aws_xray_sdk.core.models.entity import Entity
 from aws_xray_sdk.core.models.subsegment import Subsegment
 from aws_xray_sdk.core.sampling.local.sampler import LocalSampler
@@ -36,8 +37,28 @@ def _forget_messages(entity: Entity) -> None:
         _forget_messages(child)
 
 
+class _LambdaContext(LambdaContext):
+    """Reads the trace header once in an invocation. The SDK parses it a dozen times for every call that is traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._invocation = 0
+
+    def renew(self) -> None:
+        """Another invocation begins."""
+        self._invocation += 1
+
+    def _refresh_context(self) -> None:
+        # What the context knows is kept by thread, and a thread may outlive its invocation. The stubs leave it out.
+        known = cast("Any", self)._local  # noqa: SLF001 - a subclass's own
+        if getattr(known, "segment", None) is None or getattr(known, "invocation", None) != self._invocation:
+            super()._refresh_context()  # type: ignore[misc]
+            known.invocation = self._invocation
+
+
+_context = _LambdaContext()
 # The local sampler never asks the X-Ray service for rules: no call leaves a function that it did not make itself.
-xray_recorder.configure(sampler=LocalSampler(), sampling=False, emitter=_ContentFreeEmitter())
+xray_recorder.configure(sampler=LocalSampler(), sampling=False, emitter=_ContentFreeEmitter(), context=_context)
 patch(("botocore",))
 
 
@@ -65,6 +86,7 @@ class XRay:
         gives every task that it runs in a warm function.
         """
         xray_recorder.clear_trace_entities()
+        _context.renew()
 
     @staticmethod
     def current() -> Any:
