@@ -24,7 +24,7 @@ endif
 .PHONY: help \
   up down status logs \
   key keys key-update rotate revoke usage circuits redrive \
-  setup format check test package schemas scorer lock clean \
+  setup format check test package bench load schemas scorer lock clean \
   lint type imports security validate checkov workflows states drift \
   test-unit test-contract test-packaging test-infra test-integration \
   plan apply destroy \
@@ -104,6 +104,12 @@ test: setup setup-checkov ## `check`, then every test there is, on a platform of
 package: setup-local ## Build the zips that Terraform deploys; TARGET=local or aws
 	@$(RUN) infra.packaging.build --target $(TARGET)
 
+bench: setup ## Measure the packaged zips beside a floor handler; ARGS="--vs litellm", --tls, --help
+	@$(RUN) load_tests.bench $(ARGS)
+
+load: setup ## Load the platform and judge it; PROFILE=sync, batch, workflow, mix, step or soak, ARGS="--rate 3", --help
+	@$(RUN) load_tests $(if $(PROFILE),--load-profile $(PROFILE)) $(ARGS)
+
 schemas: setup-local ## Write the JSON Schemas of the API's models and of the events from the code
 	@$(RUN) infra.packaging.schemas
 
@@ -115,7 +121,7 @@ lock: setup ## Resolve requirements again; UPGRADE=1 takes the newest versions, 
 
 clean: ## Remove build outputs and caches; the platform's state and the virtual environments stay
 	@rm -rf build .local/cache .local/check .local/reports infra/modules/*/.terraform.lock.hcl
-	@find functions infra layers local tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find functions infra layers load_tests local tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ The parts of `make check`
 
@@ -130,7 +136,7 @@ imports: setup ## import-linter: who may import whom
 	@$(BIN)/lint-imports --cache-dir .local/cache/import-linter
 
 security: setup ## bandit over all that is deployed or run
-	@$(BIN)/bandit --configfile pyproject.toml --quiet --recursive functions layers/sluice infra/packaging local
+	@$(BIN)/bandit --configfile pyproject.toml --quiet --recursive functions layers/sluice infra/packaging load_tests local
 
 validate: setup ## terraform fmt and validate
 	@terraform fmt -check -recursive infra

@@ -13,7 +13,7 @@ esac
 # One version for all Python versions where there is one: what is tested is then what is used.
 # The order matters: each file constrains the next.
 for name in layers/dependencies/requirements requirements/local requirements/dev requirements/ministack \
-  requirements/checkov requirements/openai-suite; do
+  requirements/checkov requirements/openai-suite requirements/bench requirements/litellm; do
   # shellcheck disable=SC2086 # $upgrade is empty or several words
   "$BIN/uv" pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
     --custom-compile-command "make lock" $upgrade "$name.in" --output-file "$name.txt"

@@ -10,7 +10,8 @@ import pytest
 from tests.packaging.conftest import ROOT
 
 LAYER = ROOT / "layers" / "dependencies" / "requirements"
-INPUTS = [LAYER, *(ROOT / "requirements" / name for name in ("local", "dev", "ministack", "checkov", "openai-suite"))]
+NAMES = ("local", "dev", "ministack", "checkov", "openai-suite", "bench", "litellm")
+INPUTS = [LAYER, *(ROOT / "requirements" / name for name in NAMES)]
 _PIN = re.compile(r"^(?P<name>[a-z0-9-]+)==(?P<version>\S+)")
 
 
@@ -30,7 +31,7 @@ def asked_for(file: Path) -> set[str]:
 def test_every_requirement_is_pinned_with_hashes(file: Path) -> None:
     text = file.with_suffix(".txt").read_text()
     blocks = re.split(r"\n(?=[a-z0-9])", text.split("\n", 2)[2].replace("\\\n", ""))
-    assert len(blocks) == len(locked(file)) > 5
+    assert len(blocks) == len(locked(file)) > 2
     assert all("--hash=sha256:" in block for block in blocks)
 
 

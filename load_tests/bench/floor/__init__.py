@@ -1,0 +1,1 @@
+"""The floor: what a request costs at the least."""
