@@ -22,7 +22,7 @@ from local.venvs import ministack_python
 
 __all__ = ["destroy", "down", "plan", "reset", "up"]
 
-_COLLISION = re.compile(r"already ?exist|AlreadyOwned", re.IGNORECASE)
+_COLLISION = re.compile(r"already ?exist|AlreadyOwned|already has this name", re.IGNORECASE)
 _STARTS_OVER = 2
 
 

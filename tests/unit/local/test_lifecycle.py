@@ -49,6 +49,7 @@ def run(monkeypatch: pytest.MonkeyPatch, attempts: Attempts) -> Applied:
         "  api error EntityAlreadyExists: Role with name sluice-local-health already exists.",
         "  ResourceConflictException: Function already exist: sluice-local-health",
         "  BucketAlreadyOwnedByYou: Your previous request to create the named bucket succeeded",
+        "  ConflictException: Another resource with the same parent already has this name: chat",
     ],
 )
 def test_a_resource_that_is_there_already_is_mended_by_starting_over(
