@@ -14,12 +14,14 @@ prose        plain text where JSON was asked for
 garbage      status 200 and a broken body: malformed JSON, or one damaged frame in a stream
 ===========  =======================================================================================
 
+``share`` makes any of them strike only that share of the calls, at random.
 ``throttle`` and ``error`` with ``after_tokens`` strike in mid-stream, as an error event of the protocol.
 ``cut_stream`` leaves calls that do not stream alone, and they do not use it up.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,7 +34,7 @@ Kind = Literal["throttle", "error", "hang", "latency", "cut", "cut_stream", "gar
 LONGEST_S = 600.0
 _DEFAULT_HANG_S = 60.0
 
-# Fields a kind understands besides ``times`` and ``protocol``: a misspelt test should fail, not pass.
+# Fields a kind understands besides ``times``, ``share`` and ``protocol``: a misspelt test should fail, not pass.
 _UNDERSTOOD: dict[Kind, frozenset[str]] = {
     "throttle": frozenset({"status", "retry_after", "after_tokens"}),
     "error": frozenset({"status", "retry_after", "after_tokens"}),
@@ -53,7 +55,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """One fault as asked for over HTTP.
 
     ``retry_after`` and ``seconds`` are seconds; ``times`` is how many calls it strikes (``None``: every
-    call until it is deleted); ``protocol`` narrows it to one protocol.
+    call until it is deleted), ``share`` the probability that it strikes a call (``None``: 1); ``protocol``
+    narrows it to one protocol.
     """
 
     kind: Kind
@@ -63,6 +66,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     after_tokens: int | None = None
     at: Literal["start", "headers", "body"] | None = None
     times: int | None = None
+    share: float | None = None
     protocol: ProtocolName | None = None
 
     @property
@@ -83,7 +87,7 @@ def parse(body: bytes) -> Fault:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as malformed:
         raise FaultSpecError(f"not a fault: {malformed}") from malformed
     given = {name for name in fault.__struct_fields__ if getattr(fault, name) is not None}
-    if strange := given - _UNDERSTOOD[fault.kind] - {"kind", "times", "protocol"}:
+    if strange := given - _UNDERSTOOD[fault.kind] - {"kind", "times", "share", "protocol"}:
         raise FaultSpecError(f"{', '.join(sorted(strange))}: not understood by kind {fault.kind!r}")
     if fault.kind == "latency" and fault.seconds is None:
         raise FaultSpecError("seconds: required by kind 'latency'")
@@ -100,6 +104,7 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "seconds": (lambda value: 0 <= value <= LONGEST_S, f"between 0 and {LONGEST_S:.0f} seconds"),
     "after_tokens": (lambda value: value >= 0, "0 or more"),
     "times": (lambda value: value >= 1, "1 or more"),
+    "share": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
 }
 
 
@@ -119,8 +124,9 @@ class FaultBook:
     Only used from the event loop, so nothing here is locked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chance: Callable[[], float] = random.random) -> None:
         self._armed: dict[tuple[str, ProtocolName | None], _Armed] = {}
+        self._random = chance
 
     def set(self, model: str, fault: Fault) -> None:
         """Set ``fault``; it replaces the one of the same model and protocol."""
@@ -131,6 +137,9 @@ class FaultBook:
         for key in ((model, protocol), (model, None)):
             armed = self._armed.get(key)
             if armed is None or (armed.fault.kind == "cut_stream" and not streaming):
+                continue
+            share = armed.fault.share
+            if share is not None and self._random() >= share:
                 continue
             armed.struck += 1
             if armed.spent:

@@ -49,6 +49,20 @@ def test_a_counted_fault_is_used_up() -> None:
     assert book.active() == []
 
 
+def test_a_fault_strikes_the_share_of_calls_that_it_is_given() -> None:
+    chances = iter([0.09, 0.1, 0.5, 0.0])
+    book = FaultBook(lambda: next(chances))
+    book.set("m", Fault(kind="error", share=0.1))
+    assert [kind(book.take("m", "openai", streaming=False)) for _ in range(4)] == ["error", None, None, "error"]
+    assert book.active()[0]["struck"] == 2
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.1])
+def test_a_share_is_one_of_all_calls(share: float) -> None:
+    with pytest.raises(FaultSpecError, match="share"):
+        parse(f'{{"kind": "error", "share": {share}}}'.encode())
+
+
 def test_a_protocols_own_fault_comes_first() -> None:
     book = FaultBook()
     book.set("m", Fault(kind="error"))
