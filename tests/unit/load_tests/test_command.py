@@ -164,8 +164,8 @@ FLAT: dict[str, Callable[[float], float]] = {
         ({"async queue": lambda at: at / 10}, 1),
         ({"async dlq": lambda at: float(at > 1000)}, 1),
         # 20 KB for each of two arrivals a second is what it keeps for others; 80 KB is more than that.
-        ({"local cloud MB": lambda at: 130 + at * 2 * 20 / 1024}, 0),
-        ({"local cloud MB": lambda at: 130 + at * 2 * 80 / 1024}, 1),
+        ({"local cloud MB": lambda at: 130 + at * 2 * 70 / 1024}, 0),
+        ({"local cloud MB": lambda at: 130 + at * 2 * 120 / 1024}, 1),
     ],
     ids=["nothing", "worker", "models", "queue", "dead letter", "what the cloud keeps", "cloud"],
 )
