@@ -1,7 +1,8 @@
 """`python -m infra.packaging.build --target local|aws`: functions/ and layers/ become `build/<target>/**/*.zip`.
 
 One zip per function, holding that function alone at its repository path; the first-party layer `sluice`; the
-third-party layer `dependencies`; and `manifest.json` with the digest of each. What has not changed is not built again.
+third-party layer `dependencies`; the layer `embeddings` for the few functions that embed inside themselves; and
+`manifest.json` with the digest of each. What has not changed is not built again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.packaging import archive, dependencies, targets
+from infra.packaging import archive, dependencies, targets, weights
 from infra.packaging.bytecode import compile_tree
 from infra.packaging.errors import PackagingError
 from infra.packaging.targets import Target
@@ -83,6 +84,7 @@ def _artifacts(root: Path, target: Target) -> list[Artifact]:
     recipe = f"{builder} {target.name} {target.python} {interpreter}"
     return [
         _dependencies_layer(root, target, recipe),
+        _embeddings_layer(root, target, recipe),
         _sluice_layer(root, target, recipe),
         *(_function(root, folder, target, recipe) for folder in _function_folders(root)),
     ]
@@ -126,17 +128,38 @@ def _sluice_layer(root: Path, target: Target, recipe: str) -> Artifact:
 
 
 def _dependencies_layer(root: Path, target: Target, recipe: str) -> Artifact:
-    requirements = root / "layers" / "dependencies" / "requirements.txt"
-    if not requirements.is_file():
-        raise PackagingError("layers/dependencies/requirements.txt is missing: run `make lock`")
+    requirements = _locked_file(root, "dependencies", "requirements.txt")
 
     def stage(tree: Path) -> None:
-        packages = tree / "python"
-        dependencies.install(requirements, packages, target)
-        dependencies.strip(packages)
+        _install(requirements, tree, target)
         _compile(tree, "/opt", target)
 
     return Artifact("layers/dependencies.zip", _digest(recipe, archive.digest_files(root, [requirements])), stage)
+
+
+def _embeddings_layer(root: Path, target: Target, recipe: str) -> Artifact:
+    requirements = _locked_file(root, "embeddings", "requirements.txt")
+    model = _locked_file(root, "embeddings", "weights.txt")
+
+    def stage(tree: Path) -> None:
+        _install(requirements, tree, target)
+        weights.extract(model, tree / "python")
+        _compile(tree, "/opt", target)
+
+    return Artifact("layers/embeddings.zip", _digest(recipe, archive.digest_files(root, [requirements, model])), stage)
+
+
+def _locked_file(root: Path, layer: str, name: str) -> Path:
+    path = root / "layers" / layer / name
+    if not path.is_file():
+        raise PackagingError(f"layers/{layer}/{name} is missing: run `make lock`")
+    return path
+
+
+def _install(requirements: Path, tree: Path, target: Target) -> None:
+    packages = tree / "python"
+    dependencies.install(requirements, packages, target)
+    dependencies.strip(packages)
 
 
 def _copy(files: list[Path], base: Path, tree: Path) -> None:

@@ -1,4 +1,4 @@
-"""The third-party layer: locked wheels, without what no function needs.
+"""The layers of third-party packages: locked wheels, without what no function needs.
 
 botocore ships models of some 400 services, which make up most of its size, and a list of endpoints of 1.2 MB, which the
 first client of a process parses whole. Both are cut down to what the functions call. A model is mostly documentation,
@@ -20,7 +20,7 @@ from typing import Any
 from infra.packaging.errors import PackagingError
 from infra.packaging.targets import Target
 
-__all__ = ["BOTOCORE_SERVICES", "install", "strip"]
+__all__ = ["BOTOCORE_SERVICES", "explain", "install", "strip"]
 
 # What functions call, and `xray`: outside Lambda the X-Ray SDK makes a client of it when it is imported.
 BOTOCORE_SERVICES = frozenset(
@@ -76,14 +76,15 @@ def install(requirements: Path, folder: Path, target: Target) -> None:
         command += [option for tag in target.platforms for option in ("--platform", tag)]
     done = subprocess.run([*command, "-r", str(requirements)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise PackagingError(_explain(done.stderr, requirements, target))
+        raise PackagingError(explain(done.stderr, requirements, target.python))
     _check_machine(folder, target)
 
 
-def _explain(stderr: str, requirements: Path, target: Target) -> str:
+def explain(stderr: str, requirements: Path, python: str) -> str:
+    """What went wrong, by what pip wrote while it installed `requirements` for that Python ("3.13"), in one line."""
     for pattern, meaning in _PIP_FAILURES:
         if found := re.search(pattern, stderr):
-            return meaning.format(*found.groups(), requirements=requirements.name, python=target.python)
+            return meaning.format(*found.groups(), requirements=requirements.name, python=python)
     errors = [line for line in stderr.splitlines() if line.startswith("ERROR")] or stderr.splitlines() or ["no output"]
     return f"pip could not install {requirements.name}: {errors[-1].removeprefix('ERROR: ')}"
 
@@ -97,7 +98,9 @@ def _check_machine(folder: Path, target: Target) -> None:
             header = file.read(20)
         # ELF header: e_machine is the half-word at offset 18.
         machine = struct.unpack_from("<H", header, 18)[0] if header[:4] == b"\x7fELF" and len(header) == 20 else None
-        is_for_python = f".{target.cache_tag}-" in path.name or ".abi3." in path.name
+        # What a wheel brings along for its extension modules (OpenBLAS) is of no particular Python.
+        is_library = path.parent.parent == folder and path.parent.name.endswith(".libs")
+        is_for_python = is_library or f".{target.cache_tag}-" in path.name or ".abi3." in path.name
         if machine != _ELF_AARCH64 or not is_for_python:
             raise PackagingError(f"{path.relative_to(folder)} is not for Python {target.python} on arm64")
 
@@ -107,11 +110,16 @@ def strip(folder: Path) -> None:
     shutil.rmtree(folder / "bin", ignore_errors=True)
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir():
-            # Typing stubs; and bytecode, which is compiled anew for the target.
-            if path.name == "__pycache__" or (path.parent == folder and path.name.endswith("-stubs")):
+            # Typing stubs; tests; and bytecode, which is compiled anew for the target.
+            if path.name in {"__pycache__", "tests"} or (path.parent == folder and path.name.endswith("-stubs")):
                 shutil.rmtree(path)
         elif path.suffix == ".pyi" or (path.name in _INSTALLATION_RECORDS and path.parent.suffix == ".dist-info"):
             path.unlink()
+    if (folder / "botocore").is_dir():
+        _strip_aws(folder)
+
+
+def _strip_aws(folder: Path) -> None:
     # Models of boto3's resource interface, of which only clients are used, and sample code.
     shutil.rmtree(folder / "boto3" / "data", ignore_errors=True)
     shutil.rmtree(folder / "boto3" / "examples", ignore_errors=True)

@@ -41,9 +41,14 @@ class Package:
 
 @dataclass(frozen=True)
 class Deployed:
-    """Where Lambda would unpack things: `layers` is /opt, `task(function)` is /var/task."""
+    """Where Lambda would unpack things: `layers` is /opt, `task(function)` is /var/task.
+
+    `embeddings` is what the layer of that name adds to /opt, in the few functions that have it; all must do without it
+    until somebody asks for vectors.
+    """
 
     layers: Path
+    embeddings: Path
     tasks: Path
 
     def task(self, function: str) -> Path:
@@ -77,10 +82,11 @@ def _package(target: Target) -> Package:
 @pytest.fixture(scope="session")
 def deployed(local_package: Package, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     folder = tmp_path_factory.mktemp("lambda")
-    result = Deployed(folder / "opt", folder / "tasks")
+    result = Deployed(folder / "opt", folder / "embeddings", folder / "tasks")
     for name, path in local_package.zips.items():
         kind, file = name.split("/")
-        destination = result.layers if kind == "layers" else result.task(file.removesuffix(".zip"))
+        layer = result.embeddings if file == "embeddings.zip" else result.layers
+        destination = layer if kind == "layers" else result.task(file.removesuffix(".zip"))
         with zipfile.ZipFile(path) as archive:
             archive.extractall(destination)
     return result

@@ -15,18 +15,24 @@ from pathlib import Path
 
 import pytest
 
-from infra.packaging import build, dependencies, targets
+from infra.packaging import build, dependencies, targets, weights
 from infra.packaging.build import build as run
 from infra.packaging.errors import PackagingError
 from tests.packaging.conftest import ROOT, Package
 
 LOCAL = targets.local()
-ALL = ["layers/dependencies.zip", "layers/sluice.zip", "functions/one.zip", "functions/two.zip"]
+ALL = [
+    "layers/dependencies.zip",
+    "layers/embeddings.zip",
+    "layers/sluice.zip",
+    "functions/one.zip",
+    "functions/two.zip",
+]
 
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small checkout; its third-party layer is one module instead of what pip would install."""
+    """A small checkout; its third-party layers are one module each instead of what pip would install."""
     for name, content in {
         "functions/one/__init__.py": "",
         "functions/one/handler.py": "def handler(event, context): return 1\n",
@@ -39,6 +45,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "layers/sluice/python/sluice/__init__.py": "",
         "layers/sluice/python/sluice/testing/__init__.py": "",
         "layers/dependencies/requirements.txt": "library==1.0 --hash=sha256:00\n",
+        "layers/embeddings/requirements.txt": "numbers==1.0 --hash=sha256:00\n",
+        "layers/embeddings/weights.txt": "model==1.0 --hash=sha256:00\n",
         "infra/packaging/build.py": "",
     }.items():
         path = tmp_path / name
@@ -49,7 +57,11 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder.mkdir(parents=True)
         (folder / "library.py").write_text(f"# {requirements.read_text()}")
 
+    def extract(requirements: Path, folder: Path) -> None:
+        (folder / "model").write_text(requirements.read_text())
+
     monkeypatch.setattr(dependencies, "install", install)
+    monkeypatch.setattr(weights, "extract", extract)
     monkeypatch.setattr(dependencies, "strip", lambda _: None)
     return tmp_path
 
@@ -84,6 +96,8 @@ def test_scripts_can_be_run_whatever_the_checkout_made_of_their_mode(tree: Path)
         ("layers/sluice/bin/run", ["layers/sluice.zip"]),
         ("layers/sluice/python/sluice/__init__.py", ["layers/sluice.zip"]),
         ("layers/dependencies/requirements.txt", ["layers/dependencies.zip"]),
+        ("layers/embeddings/requirements.txt", ["layers/embeddings.zip"]),
+        ("layers/embeddings/weights.txt", ["layers/embeddings.zip"]),
         ("infra/packaging/build.py", ALL),
         ("layers/sluice/python/sluice/testing/__init__.py", []),
         ("functions/one/tests/test_it.py", []),
@@ -159,6 +173,15 @@ def test_source_that_does_not_compile_is_explained(tree: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "name", ["dependencies/requirements.txt", "embeddings/requirements.txt", "embeddings/weights.txt"]
+)
+def test_a_layer_that_was_not_locked_is_explained(tree: Path, name: str) -> None:
+    (tree / "layers" / name).unlink()
+    with pytest.raises(PackagingError, match=rf"^layers/{name} is missing: run `make lock`$"):
+        run(LOCAL, tree)
+
+
 def test_a_package_that_lambda_would_refuse_is_refused(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "_MAX_UNZIPPED", 100)
     with pytest.raises(PackagingError, match="unzipped; Lambda takes 250 MB"):
@@ -221,6 +244,52 @@ def test_an_extension_module_for_another_machine_is_refused(tmp_path: Path, name
     target = targets.Target("aws", "3.13", ("manylinux_2_28_aarch64",), None)
     with pytest.raises(PackagingError, match=r"is not for Python 3\.13 on arm64"):
         dependencies._check_machine(tmp_path, target)
+
+
+def test_a_library_that_a_wheel_brings_along_is_of_no_python_but_of_a_machine(tmp_path: Path) -> None:
+    target = targets.Target("aws", "3.13", ("manylinux_2_28_aarch64",), None)
+    library = tmp_path / "numpy.libs" / "libopenblas-1234.so.5"
+    library.parent.mkdir()
+    library.write_bytes(b"\x7fELF" + bytes(14) + (183).to_bytes(2, "little"))
+    dependencies._check_machine(tmp_path, target)
+    library.write_bytes(b"\x7fELF" + bytes(14) + (62).to_bytes(2, "little"))
+    with pytest.raises(PackagingError, match=r"libopenblas-1234\.so\.5 is not for Python 3\.13 on arm64"):
+        dependencies._check_machine(tmp_path, target)
+
+
+# The embedding model.
+
+
+def wheel(folder: Path, *names: str) -> Path:
+    path = folder / "wordllama-1.0-cp313-cp313-manylinux2014_x86_64.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, f"content of {name}")
+    return path
+
+
+def test_of_the_model_only_its_data_and_its_license_are_packed(tmp_path: Path) -> None:
+    source = wheel(tmp_path, *weights._FILES, "wordllama/__init__.py", "wordllama-1.0.dist-info/licenses/LICENSE")
+    weights._unpack(source, tmp_path / "out")
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert found == {*weights._FILES, "wordllama/LICENSE"}
+    assert (tmp_path / "out" / weights._FILES[0]).read_text() == f"content of {weights._FILES[0]}"
+
+
+@pytest.mark.parametrize("missing", [*weights._FILES, "wordllama-1.0.dist-info/licenses/LICENSE"])
+def test_a_wheel_without_the_model_is_refused(tmp_path: Path, missing: str) -> None:
+    names = {*weights._FILES, "wordllama-1.0.dist-info/licenses/LICENSE"} - {missing}
+    with pytest.raises(PackagingError, match="does not hold the embedding model"):
+        weights._unpack(wheel(tmp_path, *names), tmp_path / "out")
+
+
+@pytest.mark.index
+def test_a_model_that_is_not_what_was_locked_is_refused(tmp_path: Path) -> None:
+    requirements = tmp_path / "weights.txt"
+    requirements.write_text(f"wordllama==0.4.0.post1 {_HASH}\n")
+    with pytest.raises(PackagingError, match=r"does not match its hash: do not use it; see weights\.txt$"):
+        weights.extract(requirements, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 # Which interpreter compiles for AWS.

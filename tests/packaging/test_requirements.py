@@ -9,9 +9,11 @@ import pytest
 
 from tests.packaging.conftest import ROOT
 
-LAYER = ROOT / "layers" / "dependencies" / "requirements"
+LAYERS = [
+    ROOT / "layers" / name for name in ("dependencies/requirements", "embeddings/requirements", "embeddings/weights")
+]
 NAMES = ("local", "dev", "ministack", "checkov", "openai-suite", "bench", "litellm")
-INPUTS = [LAYER, *(ROOT / "requirements" / name for name in NAMES)]
+INPUTS = [*LAYERS, *(ROOT / "requirements" / name for name in NAMES)]
 _PIN = re.compile(r"^(?P<name>[a-z0-9-]+)==(?P<version>\S+)")
 
 
@@ -27,29 +29,30 @@ def asked_for(file: Path) -> set[str]:
     return {re.split(r"[\[~=<>; ]", line)[0] for line in lines if line and not line.startswith("-")}
 
 
-@pytest.mark.parametrize("file", INPUTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("file", INPUTS, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_every_requirement_is_pinned_with_hashes(file: Path) -> None:
     text = file.with_suffix(".txt").read_text()
     blocks = re.split(r"\n(?=[a-z0-9])", text.split("\n", 2)[2].replace("\\\n", ""))
-    assert len(blocks) == len(locked(file)) > 2
+    assert len(blocks) == len(locked(file)) >= len(asked_for(file)) > 0
     assert all("--hash=sha256:" in block for block in blocks)
 
 
-@pytest.mark.parametrize("file", INPUTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("file", INPUTS, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_no_file_says_where_packages_come_from(file: Path) -> None:
     for suffix in (".in", ".txt"):
         text = file.with_suffix(suffix).read_text()
         assert not re.search(r"://|--(index|extra|find|trusted|no-index)|^\s*/|file:", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("file", INPUTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("file", INPUTS, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_what_is_asked_for_is_locked(file: Path) -> None:
     assert asked_for(file) <= set(locked(file))
 
 
 @pytest.mark.parametrize("name", ["local", "dev"])
-def test_functions_are_developed_with_the_versions_they_are_deployed_with(name: str) -> None:
-    layer, developed = locked(LAYER), locked(ROOT / "requirements" / name)
+@pytest.mark.parametrize("file", LAYERS, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_functions_are_developed_with_the_versions_they_are_deployed_with(name: str, file: Path) -> None:
+    layer, developed = locked(file), locked(ROOT / "requirements" / name)
     assert {package: developed.get(package) for package in layer} == layer
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from infra.packaging.dependencies import BOTOCORE_SERVICES
+from local.models.embeddings import Embedder
 from sluice.testing.invocations import url_event
 from tests.contract.streaming.runtime_api import RuntimeApi
 from tests.packaging.conftest import FUNCTIONS, ROOT, Deployed, Package
@@ -23,8 +24,11 @@ PROGRAMS = {"sluice.zip": {"bin/stream"}}
 
 # Every variable that any function reads; which function gets which is Terraform's to say, and tested there.
 _ENVIRONMENT = {
-    "ASYNC_DLQ_URL": "http://127.0.0.1/000000000000/dead-letters",
-    "ASYNC_QUEUE_URL": "http://127.0.0.1/000000000000/queue",
+    **{
+        f"{queue}_{kind}_URL": f"http://127.0.0.1/000000000000/{queue}-{kind}".lower()
+        for queue in ("ASYNC", "BATCHES", "CHUNKS", "ASSEMBLY", "WEBHOOKS")
+        for kind in ("QUEUE", "DLQ")
+    },
     "ATTEMPT_TIMEOUT_SECONDS": "25",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_LAMBDA_FUNCTION_NAME": "sluice-test-function",
@@ -68,6 +72,23 @@ own = {key: part for key, part in vars(module).items() if getattr(part, "__modul
 print(json.dumps({key: part.cache_info().currsize for key, part in own.items() if hasattr(part, "cache_info")}))
 """
 
+TEXT = "Ein Fluß, a river, 川 🙂"
+_EMBED = f"""
+import json, sys
+sys.path[:0] = sys.argv[1:]
+from sluice.adapters.in_process import InProcess
+from sluice.domain.inference import EmbeddingRequest, Operation
+from sluice.domain.routing import Target
+target = Target(name="in/embed", provider="in_process", model="static-embeddings", operations=(Operation.EMBED,))
+request = EmbeddingRequest(model="embed", inputs=({TEXT!r},))
+answer = InProcess().embed(target, request, timeout_s=10)
+import wordllama
+print(json.dumps({{"vector": answer.vectors[0], "tokens": answer.tokens_by_input, "package": wordllama.__file__}}))
+"""
+_EMBED_WITHOUT = (
+    _EMBED.replace("answer = ", "try: ").partition("import wordllama")[0] + "except Exception as e: print(e.code)"
+)
+
 _CLIENTS = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -86,9 +107,10 @@ def bare(script: str, *arguments: str, environment: dict[str, str] | None = None
     return done.stdout
 
 
-def test_there_is_a_zip_for_every_function_and_both_layers(package: Package) -> None:
+def test_there_is_a_zip_for_every_function_and_every_layer(package: Package) -> None:
     functions = [f"functions/{name}.zip" for name in FUNCTIONS]
-    assert list(package.zips) == [*functions, "layers/dependencies.zip", "layers/sluice.zip"]
+    layers = [f"layers/{name}.zip" for name in ("dependencies", "embeddings", "sluice")]
+    assert list(package.zips) == [*functions, *layers]
     assert len(functions) >= 10
 
 
@@ -182,18 +204,30 @@ def test_a_function_with_its_layers_fits_into_lambda(package: Package) -> None:
     sizes = {
         name: sum(entry.file_size for entry in zipfile.ZipFile(path).infolist()) for name, path in package.zips.items()
     }
-    layers = sum(size for name, size in sizes.items() if name.startswith("layers/"))
+    layers = {name: size for name, size in sizes.items() if name.startswith("layers/")}
     largest = max(size for name, size in sizes.items() if name.startswith("functions/"))
-    assert layers + largest < 250 * _MEGABYTE
+    assert sum(layers.values()) + largest < 250 * _MEGABYTE
     # botocore alone is more when nothing is taken out of it.
-    assert layers < 40 * _MEGABYTE
+    assert sum(layers.values()) - layers["layers/embeddings.zip"] < 40 * _MEGABYTE
 
 
-def test_the_third_party_layer_has_no_trace_of_its_installation(package: Package) -> None:
-    names = zipfile.ZipFile(package.zips["layers/dependencies.zip"]).namelist()
+@pytest.mark.parametrize("layer", ["dependencies", "embeddings"])
+def test_a_third_party_layer_has_no_trace_of_its_installation(package: Package, layer: str) -> None:
+    names = zipfile.ZipFile(package.zips[f"layers/{layer}.zip"]).namelist()
     records = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
     assert [name for name in names if Path(name).name in records or name.startswith("python/bin/")] == []
     assert all(name.startswith("python/") for name in names)
+
+
+def test_the_embedding_model_works_in_a_function_that_has_its_layer_and_only_there(deployed: Deployed) -> None:
+    sluice, extra = str(deployed.layers / "python"), str(deployed.embeddings / "python")
+    answer = json.loads(bare(_EMBED, sluice, extra))
+    theirs = Embedder.load()
+    assert answer["vector"] == pytest.approx(theirs.embed([TEXT])[0].tolist(), abs=1e-6)
+    assert answer["tokens"] == [theirs.count(TEXT)]
+    # Its data alone: what else the package needs is not there.
+    assert answer["package"] is None
+    assert "provider_model_not_found" in bare(_EMBED_WITHOUT, sluice)
 
 
 def test_botocore_knows_the_services_in_use_and_no_others(package: Package) -> None:
