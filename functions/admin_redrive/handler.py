@@ -18,10 +18,7 @@ from sluice.wire.redrive import QueueRedriveObject, QueueRedriveRequest
 @cache
 def service() -> Redrive:
     """Built once per container."""
-    settings = load(AdminRedriveSettings, os.environ)
-    return administration.redrive(
-        settings, async_queue_url=settings.async_queue_url, async_dlq_url=settings.async_dlq_url
-    )
+    return administration.redrive(load(AdminRedriveSettings, os.environ))
 
 
 @api_function

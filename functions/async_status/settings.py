@@ -1,9 +1,7 @@
 """What async_status is told by its environment."""
 
-from sluice.runtime.settings import TableSettings, Text
+from sluice.runtime.settings import ReplaySettings
 
 
-class AsyncStatusSettings(TableSettings, frozen=True, kw_only=True):
-    """See :class:`TableSettings`."""
-
-    bucket_name: Text
+class AsyncStatusSettings(ReplaySettings, frozen=True, kw_only=True):
+    """See :class:`ReplaySettings`."""

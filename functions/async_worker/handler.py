@@ -4,8 +4,11 @@ import os
 from functools import cache
 from typing import Any
 
+import msgspec
+
 from functions.async_worker.settings import AsyncWorkerSettings
 from sluice.domain.deadline import Deadline
+from sluice.domain.jobs import JobPointer
 from sluice.runtime import durable
 from sluice.runtime.events import event_function
 from sluice.runtime.settings import load
@@ -13,6 +16,8 @@ from sluice.runtime.snapstart import before_snapshot
 from sluice.services.run_job import RunJob
 from sluice.telemetry import logs
 from sluice.wire.records import deliveries, keep
+
+_decode = msgspec.json.Decoder(JobPointer).decode
 
 
 @before_snapshot
@@ -32,7 +37,7 @@ def service() -> RunJob:
 @event_function
 def handler(event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
     """Run the jobs of a batch; what is not finished stays in the queue."""
-    batch = deliveries(event)
+    batch = deliveries(event, _decode)
     kept = service().run(batch, deadline)
     logs.canonical(records=len(batch), kept=len(kept))
     return keep(kept)

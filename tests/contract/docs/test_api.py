@@ -52,7 +52,9 @@ def default_errors() -> Iterator[errors.SluiceError]:
     """One error of each kind, with nothing but what its kind gives it."""
     kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.SluiceError)]
     for kind in kinds:
-        yield kind("x", **details(kind))
+        # Between workers of one queue, and never told to a caller.
+        if kind is not errors.LeasedError:
+            yield kind("x", **details(kind))
 
 
 def details(kind: type[errors.SluiceError]) -> dict[str, Any]:

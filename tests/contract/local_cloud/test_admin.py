@@ -120,6 +120,8 @@ def test_every_method_is_signed_over_its_path_query_and_body(platform: Platform)
         answer(id="key_1"),
         answer(data=[]),
         answer(data=[]),
+        answer(data=[]),
+        answer(data=[], dead_letters=0, has_more=False),
         answer(moved=1, done=True, before_ms=5),
     ]
     admin.create_key(connection, "Büro", {"rpm": 5})
@@ -129,6 +131,8 @@ def test_every_method_is_signed_over_its_path_query_and_body(platform: Platform)
     admin.revoke_key(connection, "key_1")
     admin.usage(connection, {"group_by": "key,model", "from": "2026-11-01", "key_id": "ü & co"})
     admin.circuits(connection)
+    admin.queues(connection)
+    admin.dead_letters(connection, "batches", 5)
     admin.redrive(connection, "async")
     assert [(each.method, each.path) for each in platform.received] == [
         ("POST", "/v1/admin/keys"),
@@ -138,9 +142,11 @@ def test_every_method_is_signed_over_its_path_query_and_body(platform: Platform)
         ("DELETE", "/v1/admin/keys/key_1"),
         ("GET", "/v1/admin/usage"),
         ("GET", "/v1/admin/circuits"),
+        ("GET", "/v1/admin/queues"),
+        ("GET", "/v1/admin/queues/batches/dead-letters"),
         ("POST", "/v1/admin/queues/async/redrive"),
     ]
-    assert [each.signature_holds for each in platform.received] == [True] * 8
+    assert [each.signature_holds for each in platform.received] == [True] * 10
     assert json.loads(platform.received[0].body) == {"name": "Büro", "rpm": 5}
     assert json.loads(platform.received[2].body) == {"rpm": None}
     assert all(SECRET_ACCESS_KEY not in str(each) for each in platform.received)

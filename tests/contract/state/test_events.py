@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from sluice.adapters.dynamodb_audit import DynamoDBAudit
+from sluice.adapters.dynamodb_batches import DynamoDBBatches
 from sluice.adapters.dynamodb_executions import DynamoDBExecutions
 from sluice.adapters.dynamodb_jobs import DynamoDBJobs
 from sluice.adapters.dynamodb_keys import DynamoDBKeys
@@ -20,7 +21,8 @@ from sluice.adapters.dynamodb_request_log import DynamoDBRequestLog
 from sluice.adapters.dynamodb_stream import DynamoDBStream
 from sluice.adapters.eventbridge import EventBridge
 from sluice.domain.audit import Administrator, AdminVerb
-from sluice.domain.events import EventV1
+from sluice.domain.batches import Batch, BatchEndpoint, BatchError, BatchStatus, Chunk
+from sluice.domain.events import EventCounts, EventError, EventV1
 from sluice.domain.ids import new_id
 from sluice.domain.inference import Mode, Operation, Usage
 from sluice.domain.jobs import AsyncJob, Failure, JobAnswer, JobStatus
@@ -207,6 +209,35 @@ def test_a_job_is_announced_when_it_ends_and_again_after_a_redrive(stream: Strea
     assert failed.error.message == "It took too long."
     assert (completed.type, completed.error, completed.cost_micro_usd) == ("sluice.async.completed", None, "0.5")
     assert failed.id != completed.id
+
+
+def test_a_batch_is_announced_when_it_ends_and_its_chunks_are_not(stream: Stream) -> None:
+    store = DynamoDBBatches(stream.table)
+    batch = Batch(
+        id=new_id("batch"),
+        key_id="key_1",
+        endpoint=BatchEndpoint.EMBEDDINGS,
+        input_file_id=new_id("file"),
+        input_key="files/key_1/file",
+        completion_window="24h",
+        status=BatchStatus.VALIDATING,
+        created_at=NOW,
+        updated_at=NOW,
+        expires_at=NOW + 9,
+        forget_at=NOW + 99,
+        callback_url="https://example.com/hook",
+    )
+    store.create(batch)
+    claimed = store.claim(batch.id, [BatchStatus.VALIDATING], now=NOW, lease_until=NOW + 5)
+    assert claimed is not None
+    store.put_chunks(claimed, [Chunk(batch_id=batch.id, number=0, start=0, end=1, first_line=1, lines=1)])
+    store.note(claimed, {"checkpoint": "x"}, now=NOW + 1, lease_until=NOW + 6)
+    why = BatchError(code="empty_file", message="There is nothing in it.")
+    store.finish(claimed, BatchStatus.FAILED, files=(), errors=[why], now=NOW + 2)
+    [event] = stream.events()
+    assert (event.type, event.mode, event.resource_id) == ("sluice.batch.failed", Mode.BATCH, batch.id)
+    assert (event.latency_ms, event.callback, event.counts) == (2000, True, EventCounts(total=0, completed=0, failed=0))
+    assert event.error == EventError(code="empty_file", message="There is nothing in it.")
 
 
 def test_an_execution_is_announced_when_it_ends_and_its_steps_are_not(stream: Stream) -> None:

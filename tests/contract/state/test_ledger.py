@@ -71,7 +71,7 @@ class World:
         self._began.setdefault(hold.reference, began)
         return hold
 
-    def write_log(self, hold: Hold, cost: Decimal, *, tokens: tuple[int, int] = (7, 3)) -> Spent:
+    def write_log(self, hold: Hold, cost: Decimal, *, tokens: tuple[int, int] = (7, 3), requests: int = 1) -> Spent:
         entry = RequestLogEntry(
             request_id=new_id("req"),
             key_id=self.key_id,
@@ -85,9 +85,10 @@ class World:
             usage=Usage(input_tokens=tokens[0], output_tokens=tokens[1]),
             cost_micro_usd=cost,
             hold=hold.reference,
+            requests=requests,
         )
         self.log.append(entry)
-        return Spent(input_tokens=tokens[0], output_tokens=tokens[1], cost_micro_usd=cost)
+        return Spent(requests=requests, input_tokens=tokens[0], output_tokens=tokens[1], cost_micro_usd=cost)
 
     def finish(self, hold: Hold, cost: Decimal, *, ledger: Ledger | None = None) -> None:
         (ledger or self.ledger).settle(hold, self.write_log(hold, cost))
@@ -398,6 +399,15 @@ def test_what_is_in_the_request_log_is_spent_although_nobody_settled_it(world: W
     assert (standing.requests, standing.input_tokens, standing.output_tokens) == (4, 28, 12)
     assert numbers(standing.total_spent_micro_usd, standing.total_held_micro_usd) == (D("100.25"), 0)
     assert world.ledger.standing(world.key_id, BUDGET) == standing, "and only once"
+
+
+def test_an_entry_for_many_requests_is_spent_as_so_many(world: World) -> None:
+    world.write_log(world.reserve(BUDGET, ASK), D(10), requests=5)
+    world.finish(world.reserve(BUDGET, ASK), D(10))
+
+    world.clock.advance(90)
+
+    assert world.ledger.standing(world.key_id, BUDGET).requests == 6
 
 
 def test_holds_of_every_length_and_of_both_months_come_back(world: World) -> None:

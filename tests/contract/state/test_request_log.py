@@ -70,6 +70,19 @@ def test_an_entry_is_kept_as_it_was_to_the_last_digit_of_its_cost(log: tuple[Req
     assert read(entry) == [entry]
 
 
+def test_an_entry_can_stand_for_many_requests(log: tuple[RequestLog, Read]) -> None:
+    write, read = log
+    entry = msgspec.structs.replace(new_entry(), mode=Mode.BATCH, requests=2_500, hold="batch_1")
+    write.append(entry)
+    assert read(entry) == [entry]
+
+
+@pytest.mark.parametrize(("requests", "stored"), [(1, None), (0, 0), (7, 7)])
+def test_only_entries_for_more_or_less_than_one_request_say_so(requests: int, stored: int | None) -> None:
+    item = to_item(msgspec.structs.replace(new_entry(), requests=requests), expires_at=0)
+    assert item["requests"] == stored
+
+
 def test_the_same_request_and_start_replace_the_entry(log: tuple[RequestLog, Read]) -> None:
     write, read = log
     entry = new_entry()

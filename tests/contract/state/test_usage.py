@@ -85,6 +85,23 @@ def test_what_was_used_is_added_up_by_model(store: UsageStore, key_id: str) -> N
     }
 
 
+def test_an_entry_for_many_requests_counts_as_so_many(store: UsageStore, key_id: str) -> None:
+    record(
+        store,
+        change(entry(key_id, requests=2_500), 1),
+        change(entry(key_id, requests=40, outcome=Outcome.FAILED, cost=None), 2),
+        change(entry(key_id, requests=0, usage=Usage(input_tokens=5), cost="0.5"), 3),
+    )
+    assert store.of_key(key_id, [DAY])[0].models["a/one"] == Tally(
+        requests=2_540,
+        failed=40,
+        unpriced=40,
+        input_tokens=25,
+        output_tokens=6,
+        cost_micro_usd=Decimal("1.75"),
+    )
+
+
 def test_a_change_that_comes_again_counts_once(store: UsageStore, key_id: str) -> None:
     first, second, third = (change(entry(key_id), number) for number in (9, 10, 11))
     record(store, first, second)

@@ -17,10 +17,12 @@ from functions.score import handler as score
 from functions.workflow_start import handler as workflow_start
 from sluice.domain.errors import ProviderUnavailableError
 from sluice.domain.inference import Operation
+from sluice.domain.jobs import JobPointer
 from sluice.domain.ledger import NO_LIMITS
 from sluice.domain.routing import Target
 from sluice.domain.scoring import LeadScore, ScoreRequest, ScoreResult
 from sluice.runtime import bootstrap
+from sluice.runtime.endpoints import InferenceEndpoints
 from sluice.runtime.http import status_of
 from sluice.services.answer_cache import AnswerCache
 from sluice.services.idempotency import Idempotency
@@ -29,10 +31,11 @@ from sluice.services.start_workflow import StartWorkflow
 from sluice.services.submit_job import SubmitJob
 from sluice.testing.answers import FakeAnswers
 from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
-from sluice.testing.jobs import FakeJobs, FakeQueue
+from sluice.testing.jobs import FakeJobs
 from sluice.testing.ledger import FakeLedger
 from sluice.testing.objects import FakeObjects
 from sluice.testing.providers import FakeProvider
+from sluice.testing.queues import FakeQueue
 from sluice.testing.replays import FakeReplays
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import FakeRoutes, alias, target
@@ -108,7 +111,12 @@ class World:
             answers=AnswerCache(FakeAnswers()),
         )
         self.submit = SubmitJob(
-            routes=routes, objects=FakeObjects(), jobs=self.jobs, queue=FakeQueue(), result_ttl_days=1
+            endpoints=InferenceEndpoints(),
+            routes=routes,
+            objects=FakeObjects(),
+            jobs=self.jobs,
+            queue=FakeQueue(JobPointer),
+            result_ttl_days=1,
         )
         self.start = StartWorkflow(
             routes=routes, objects=FakeObjects(), executions=self.executions, engine=FakeEngine(), result_ttl_days=1

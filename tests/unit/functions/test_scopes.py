@@ -16,6 +16,7 @@ from functions.completions import handler as completions
 from functions.embeddings import handler as embeddings
 from functions.models import handler as models
 from functions.score import handler as score
+from functions.webhooks import handler as webhooks
 from functions.workflow_start import handler as workflow_start
 from functions.workflow_status import handler as workflow_status
 from sluice.domain.keys import Scope
@@ -32,6 +33,7 @@ GUARDED = [
     (score, Scope.INFERENCE),
     (async_submit, Scope.BATCH),
     (async_status, Scope.BATCH),
+    (webhooks, Scope.BATCH),
     (workflow_start, Scope.WORKFLOW),
     (workflow_status, Scope.WORKFLOW),
 ]

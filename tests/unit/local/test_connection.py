@@ -29,6 +29,23 @@ def test_the_api_url_and_the_names_come_from_the_outputs(instance: Instance) -> 
     assert "SLUICE_BUCKET" not in values
 
 
+def test_every_queue_has_its_address_and_that_of_its_dead_letters(instance: Instance) -> None:
+    urls = {queue: f"http://127.0.0.1:4566/000000000000/sluice-local-{queue}" for queue in ("async", "chunks")}
+    dead = {queue: f"{url}-dlq" for queue, url in urls.items()}
+    values = local_values(instance, {**OUTPUTS, "queue_urls": urls, "dlq_urls": dead})
+    assert {name: value for name, value in values.items() if name.endswith(("_QUEUE_URL", "_DLQ_URL"))} == {
+        "SLUICE_ASYNC_QUEUE_URL": urls["async"],
+        "SLUICE_ASYNC_DLQ_URL": dead["async"],
+        "SLUICE_CHUNKS_QUEUE_URL": urls["chunks"],
+        "SLUICE_CHUNKS_DLQ_URL": dead["chunks"],
+    }
+
+
+def test_links_to_files_do_not_look_like_the_api(instance: Instance) -> None:
+    assert instance.links_url == "http://localhost:4566"
+    assert not local_values(instance, OUTPUTS)["SLUICE_URL"].startswith(instance.links_url)
+
+
 def test_a_root_without_an_api_is_explained(instance: Instance) -> None:
     with pytest.raises(LocalError, match="no output 'api_id'"):
         local_values(instance, {})

@@ -207,7 +207,7 @@ def test_a_revocation_says_that_it_takes_a_minute(platform: Platform, capsys: py
     assert capsys.readouterr().out == "key_1 (app) revoked at 2026-11-21 00:00:00Z, in force within a minute\n"
 
 
-# ---- usage, circuits, redrive ----
+# ---- usage, circuits, queues, redrive ----
 
 
 def test_usage_is_shown_by_key_unless_told_otherwise(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
@@ -267,7 +267,7 @@ def test_a_redrive_goes_on_until_the_queue_is_empty(platform: Platform, capsys: 
         {"moved": 300, "done": False, "before_ms": 123},
         {"moved": 0, "done": True, "before_ms": 123},
     ]
-    assert run("redrive") == 0
+    assert run("redrive", "async") == 0
     path = "/admin/queues/async/redrive"
     assert platform.asked == [
         ("POST", path, None, {}),
@@ -275,6 +275,90 @@ def test_a_redrive_goes_on_until_the_queue_is_empty(platform: Platform, capsys: 
         ("POST", path, None, {"before_ms": 123}),
     ]
     assert capsys.readouterr().out == "1000 messages moved back to the queue async\n"
+
+
+def queue(name: str, **counts: int) -> dict[str, Any]:
+    return {"object": "queue", "name": name, "waiting": 0, "in_flight": 0, "delayed": 0, "dead_letters": 0} | counts
+
+
+def test_a_redrive_without_a_name_is_of_all_queues_that_need_one(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.answers = [
+        {"data": [queue("async"), queue("chunks", dead_letters=2), queue("webhooks", dead_letters=1)]},
+        {"moved": 2, "done": True, "before_ms": 1},
+        {"moved": 1, "done": True, "before_ms": 1},
+    ]
+    assert run("redrive") == 0
+    assert [path for _, path, _, _ in platform.asked] == [
+        "/admin/queues",
+        "/admin/queues/chunks/redrive",
+        "/admin/queues/webhooks/redrive",
+    ]
+    assert capsys.readouterr().out.splitlines() == [
+        "2 messages moved back to the queue chunks",
+        "1 message moved back to the queue webhooks",
+    ]
+
+
+def test_without_dead_letters_there_is_nothing_to_redrive(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.answers = [{"data": [queue("async", waiting=5), queue("chunks")]}]
+    assert run("redrive") == 0
+    assert len(platform.asked) == 1
+    assert capsys.readouterr().out == "no queue has dead letters\n"
+
+
+def test_queues_are_a_table(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    chunks = queue("chunks", waiting=120, in_flight=4, delayed=1, dead_letters=2)
+    platform.answers = [{"data": [queue("async"), chunks]}]
+    assert run("queues") == 0
+    assert platform.asked == [("GET", "/admin/queues", None, None)]
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head.split() == ["queue", "waiting", "in", "flight", "delayed", "dead", "letters"]
+    assert first.split() == ["async", "0", "0", "0", "0"]
+    assert second.split() == ["chunks", "120", "4", "1", "2"]
+
+
+def test_dead_letters_say_why(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    letter = {
+        "message_id": "m",
+        "subject": "batch_1/3",
+        "code": "state_throttled",
+        "message": "The table is throttling.",
+        "receives": 6,
+        "failed_at": 1_795_219_200,
+    }
+    report = {"queue": "chunks", "dead_letters": 3, "data": [letter, letter | {"subject": None}], "has_more": True}
+    platform.answers = [report]
+    assert run("dead-letters", "chunks", "--limit", "2") == 0
+    assert platform.asked == [("GET", "/admin/queues/chunks/dead-letters", {"limit": "2"}, None)]
+    title, _, first, second, more = capsys.readouterr().out.splitlines()
+    assert title == "chunks: 3 dead letters"
+    assert first.split() == [
+        *("2026-11-21", "00:00:00Z", "batch_1/3", "6", "state_throttled"),
+        *("The", "table", "is", "throttling."),
+    ]
+    assert second.split()[2] == "-"
+    assert more == "…"
+
+
+def test_dead_letters_without_a_reason_are_counted_all_the_same(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.answers = [{"queue": "chunks", "dead_letters": 1, "data": [], "has_more": False}]
+    assert run("dead-letters", "chunks") == 0
+    assert capsys.readouterr().out == "chunks: 1 dead letter, of which none left a reason\n"
+
+
+def test_queues_and_dead_letters_for_programs(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    report = {"queue": "chunks", "dead_letters": 0, "data": [], "has_more": False}
+    platform.answers = [{"data": [queue("async")]}, report]
+    assert run("queues", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == [queue("async")]
+    assert run("dead-letters", "chunks", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == report
 
 
 def test_a_redrive_that_does_not_get_on_ends(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from functions.admin_redrive import handler as module
 from sluice.domain.redrive import DeadLetter
 from sluice.services.redrive import Redrive
-from sluice.testing.dead_letters import FakeDeadLetters
+from sluice.testing.dead_letters import FakeDeadLetterReasons, FakeDeadLetters
 from sluice.testing.invocations import ADMINISTRATOR, FakeLambdaContext, api_event
 from sluice.testing.keys import FakeAudit
 
@@ -18,10 +18,12 @@ CANARY = "canary-that-must-not-be-logged"
 
 class World:
     def __init__(self) -> None:
-        letters = [DeadLetter(handle=str(number), body=CANARY, sent_ms=number) for number in range(3)]
+        letters = [
+            DeadLetter(message_id=str(number), handle=str(number), body=CANARY, sent_ms=number) for number in range(3)
+        ]
         self.letters = FakeDeadLetters(*letters, now=time.time)
         self.audit = FakeAudit()
-        self.service = Redrive({"async": self.letters}, self.audit)
+        self.service = Redrive({"async": self.letters}, self.audit, FakeDeadLetterReasons())
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ JOB = AsyncJob(
         # Before the last attempt a lost lease only means that the next worker takes over.
         (100, {"final_attempt": False}, False),
         (100, {"status": JobStatus.FAILED}, False),
+        (100, {"status": JobStatus.CANCELLED}, False),
     ],
 )
 def test_only_the_last_worker_that_is_lost_means_failed(now: float, fields: dict[str, object], lost: bool) -> None:
@@ -60,6 +61,7 @@ def test_a_job_nobody_works_on_any_more_is_given_up_with_the_reason_it_has(error
         ({"status": JobStatus.FAILED}, True),
         ({"status": JobStatus.FAILED, "permanent": True}, False),
         ({"status": JobStatus.COMPLETED}, False),
+        ({"status": JobStatus.CANCELLED}, False),
     ],
 )
 def test_a_job_is_claimed_while_there_is_something_to_do(fields: dict[str, object], claimable: bool) -> None:

@@ -117,11 +117,26 @@ def test_a_tier_is_reached_by_the_whole_prompt_cached_or_not() -> None:
     assert cost_micro_usd(Usage(input_tokens=300, cache_read_tokens=200), price) == 100 * 2 + 200 * Decimal("0.5")
 
 
-def test_batch_work_has_rates_of_its_own_and_without_them_no_known_cost() -> None:
+def test_batch_work_has_rates_of_its_own_and_without_them_the_ordinary_ones() -> None:
     batch = Rates(input_per_mtok=Decimal("1.5"), output_per_mtok=Decimal("7.5"))
     price = msgspec.structs.replace(EVERY_CLASS, batch=batch)
     assert cost_micro_usd(USAGE, price, batch=True) == 100 * Decimal("1.5") + 50 * Decimal("7.5")
-    assert cost_micro_usd(USAGE, EVERY_CLASS, batch=True) is None
+    assert cost_micro_usd(USAGE, price) == cost_micro_usd(USAGE, EVERY_CLASS)
+    assert cost_micro_usd(USAGE, EVERY_CLASS, batch=True) == cost_micro_usd(USAGE, EVERY_CLASS)
+    assert charge("one", USAGE, price, batch=True).cost_micro_usd == cost_micro_usd(USAGE, price, batch=True)
+
+
+def test_batch_rates_know_no_tiers_and_the_ordinary_ones_do() -> None:
+    tiered = Price(
+        version="v1",
+        input_per_mtok=Decimal(1),
+        tiers=(Tier(above_input_tokens=10, input_per_mtok=Decimal(4)),),
+        per_request_usd=Decimal("0.000002"),
+    )
+    own = msgspec.structs.replace(tiered, batch=Rates(input_per_mtok=Decimal("0.5")))
+    long = Usage(input_tokens=20)
+    assert cost_micro_usd(long, own, batch=True) == 12
+    assert cost_micro_usd(long, tiered, batch=True) == 82
 
 
 def test_what_is_charged_per_request_comes_on_top() -> None:
@@ -207,6 +222,33 @@ def test_no_usage_within_the_bounds_costs_more_than_the_ceiling() -> None:
         actual = cost_micro_usd(any_usage(dice, input_tokens=reads, output_tokens=writes), price)
         assert actual is not None
         assert actual <= highest.cost(calls=1, input_tokens=reads, output_tokens=writes)
+
+
+def test_no_line_of_a_batch_costs_more_than_its_ceiling() -> None:
+    dice = random.Random(8)
+    for _ in range(2_000):
+        price, other = any_price(dice), any_price(dice)
+        if dice.random() < 0.7:
+            rates = {name: getattr(other, name) for name in Rates.__struct_fields__}
+            price = msgspec.structs.replace(price, batch=Rates(**rates))
+        reads, writes = dice.randrange(1, 1_200), dice.randrange(1, 300)
+        highest = ceiling(price, input_tokens=reads, writes=True, batch=True)
+        assert highest is not None
+        actual = cost_micro_usd(any_usage(dice, input_tokens=reads, output_tokens=writes), price, batch=True)
+        assert actual is not None
+        assert actual <= highest.cost(calls=1, input_tokens=reads, output_tokens=writes)
+
+
+def test_the_ceiling_of_a_line_looks_at_batch_rates_only_where_there_are_some() -> None:
+    cheaper = msgspec.structs.replace(PRICE, batch=Rates(input_per_mtok=Decimal("0.01")))
+    assert [
+        found and found.per_input_token
+        for found in (
+            ceiling(cheaper, input_tokens=7, writes=False, batch=True),
+            ceiling(cheaper, input_tokens=7, writes=False),
+            ceiling(PRICE, input_tokens=7, writes=False, batch=True),
+        )
+    ] == [Decimal("0.01"), Decimal("0.035"), Decimal("0.035")]
 
 
 def test_the_ceiling_is_the_cost_where_there_is_only_one_rate() -> None:

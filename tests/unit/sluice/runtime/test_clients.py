@@ -49,3 +49,16 @@ def test_buckets_are_addressed_by_path_where_they_share_a_host(
     if endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     assert (client("s3").meta.config.s3 or {}).get("addressing_style") == style
+
+
+def test_buckets_are_known_to_others_under_another_address() -> None:
+    assert client("s3", endpoint_url="http://localhost:4566").meta.endpoint_url == "http://localhost:4566"
+    assert client("s3", endpoint_url="http://localhost:4566") is not client("s3")
+
+
+def test_what_is_signed_for_others_is_signed_as_kms_wants_it() -> None:
+    assert client("s3").meta.config.signature_version == "s3v4"
+
+
+def test_no_checksum_is_asked_for_that_each_part_would_have_to_repeat() -> None:
+    assert client("s3").meta.config.request_checksum_calculation == "when_required"

@@ -39,6 +39,8 @@ CASES: list[tuple[type[errors.SluiceError], int, str]] = [
     (errors.ContentFilteredError, 400, "invalid_request_error"),
     (errors.StateError, 503, "server_error"),
     (errors.StateConflictError, 409, "invalid_request_error"),
+    (errors.LeasedError, 409, "invalid_request_error"),
+    (errors.WebhookError, 500, "server_error"),
     (errors.ConfigurationError, 500, "server_error"),
 ]
 
@@ -60,6 +62,8 @@ STANDING = Standing(
 
 
 def make(kind: type[errors.SluiceError]) -> errors.SluiceError:
+    if issubclass(kind, errors.LeasedError):
+        return kind(lease_until=1_795_000_000)
     arguments: dict[str, Any] = {}
     if issubclass(kind, errors.ProviderError):
         arguments = {"target": "a/one"}

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 import msgspec
 
 from sluice.domain.deadline import Deadline
+from sluice.domain.deliveries import QueueName
 from sluice.domain.errors import SluiceError
 from sluice.domain.inference import (
     Caller,
     ChatRequest,
     ChatResult,
     FinishReason,
-    Message,
     Operation,
     Usage,
 )
+from sluice.domain.jobs import JobPointer
 from sluice.domain.keys import ApiKey
 from sluice.domain.ports import ModelProvider
 from sluice.domain.pricing import Price
 from sluice.domain.routing import Target
 from sluice.domain.workflows import CaughtError, ChainDefinition, ChainState, ChainStep, ExecutionView
+from sluice.runtime.endpoints import CHAT_COMPLETIONS, InferenceEndpoints
+from sluice.services.consume import Consumer
 from sluice.services.finish_workflow import FinishWorkflow
 from sluice.services.infer import Inference, RetryPolicy
 from sluice.services.key_holders import KeyHolders
@@ -35,10 +38,12 @@ from sluice.services.run_workflow_step import RunWorkflowStep
 from sluice.services.start_workflow import StartWorkflow
 from sluice.services.submit_job import SubmitJob
 from sluice.testing.clock import FakeClock
-from sluice.testing.jobs import FakeJobs, FakeQueue
+from sluice.testing.dead_letters import FakeDeadLetterReasons
+from sluice.testing.jobs import FakeJobs
 from sluice.testing.keys import FakeKeys
 from sluice.testing.ledger import FakeLedger
 from sluice.testing.objects import FakeObjects
+from sluice.testing.queues import FakeQueue
 from sluice.testing.request_log import FakeRequestLog
 from sluice.testing.routes import FakeRoutes, alias, target
 from sluice.testing.target_states import healthy
@@ -46,7 +51,7 @@ from sluice.testing.workflows import FakeEngine, FakeExecutions
 
 CALLER = Caller(key_id="key_1", request_id="request-1")
 KEY = ApiKey(id="key_1", key_hash="hash-1", prefix="sk-sluice-abcd", name="tests", created_at=1)
-REQUEST = ChatRequest(model="auto", messages=(Message("user", "a secret question"),))
+BODY: Mapping[str, object] = {"model": "auto", "messages": [{"role": "user", "content": "a secret question"}]}
 NOW = 1_700_000_000.0
 ATTEMPTS = 5
 TARGET = target(
@@ -55,7 +60,7 @@ TARGET = target(
     operations=(Operation.CHAT,),
 )
 UNPRICED = target("bedrock/free", price=None, operations=(Operation.CHAT,))
-EMBEDDER = target("bedrock/embedder", operations=(Operation.EMBED,))
+EMBEDDER = target("bedrock/embedder", operations=(Operation.EMBED, Operation.CLASSIFY))
 
 
 def routes() -> FakeRoutes:
@@ -116,11 +121,13 @@ class Batch:
     keys: FakeKeys = field(default_factory=lambda: FakeKeys(KEY))
     objects: FakeObjects = field(default_factory=FakeObjects)
     jobs: FakeJobs = field(default_factory=FakeJobs)
+    reasons: FakeDeadLetterReasons = field(default_factory=FakeDeadLetterReasons)
 
     def __post_init__(self) -> None:
         self.ledger = FakeLedger(self.log, now=self.clock)
-        self.queue = FakeQueue(clock=self.clock, max_receive_count=ATTEMPTS + 1)
+        self.queue = FakeQueue(JobPointer, clock=self.clock, max_receive_count=ATTEMPTS + 1)
         self.submit = SubmitJob(
+            endpoints=InferenceEndpoints(),
             routes=routes(),
             objects=self.objects,
             jobs=self.jobs,
@@ -129,21 +136,27 @@ class Batch:
             clock=self.clock,
         )
         self.worker = RunJob(
-            inference=inference(self.model, self.log, self.ledger, self.clock),
+            endpoints=InferenceEndpoints(inference(self.model, self.log, self.ledger, self.clock)),
             holders=KeyHolders(self.keys, now=self.clock, clock=self.clock),
             objects=self.objects,
             jobs=self.jobs,
-            queue=self.queue,
-            max_receive_count=ATTEMPTS,
-            retry_base_s=2,
-            start_needs_s=20,
+            consumer=Consumer(
+                queue=self.queue,
+                reasons=self.reasons,
+                queue_name=QueueName.ASYNC,
+                max_receive_count=ATTEMPTS,
+                retry_base_s=2,
+                start_needs_s=20,
+                clock=self.clock,
+                jitter=lambda _, high: high,
+            ),
             clock=self.clock,
             jitter=lambda _, high: high,
         )
         self.reader = ReadJob(jobs=self.jobs, objects=self.objects, clock=self.clock)
 
-    def submitted(self, request: ChatRequest = REQUEST) -> str:
-        return self.submit.submit(request, CALLER, endpoint="/v1/chat/completions").id
+    def submitted(self, body: Mapping[str, object] = BODY, *, endpoint: str = CHAT_COMPLETIONS) -> str:
+        return self.submit.submit(endpoint, json.dumps(body).encode(), CALLER).id
 
     def deliver(self, *, seconds: float = 60) -> list[str]:
         """One invocation of the worker on everything visible; the ids it reported as failed."""

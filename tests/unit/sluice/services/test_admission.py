@@ -34,10 +34,10 @@ from sluice.domain.inference import (
 )
 from sluice.domain.ledger import NO_LIMITS, ZERO, Limit, Limits, Standing
 from sluice.domain.ports import ModelProvider
-from sluice.domain.pricing import Price
+from sluice.domain.pricing import Price, Rates
 from sluice.domain.request_log import Outcome, RequestLogEntry
 from sluice.domain.resilience import CircuitPolicy, Verdict
-from sluice.domain.routing import NO_PREFERENCES, Capability, Preferences, Report, Target
+from sluice.domain.routing import NO_PREFERENCES, Capability, Preferences, Report, Strategy, Target
 from sluice.domain.scoring import FEATURE_COUNT, LeadScore, ScoreRequest, ScoreResult
 from sluice.runtime.http import status_of
 from sluice.services.answer_cache import AnswerCache
@@ -160,12 +160,17 @@ class World:
         return Deadline.after(28, self.clock)
 
     def chat(
-        self, request: ChatRequest = CHAT, *, preferences: Preferences = NO_PREFERENCES, caller: Caller | None = None
+        self,
+        request: ChatRequest = CHAT,
+        *,
+        preferences: Preferences = NO_PREFERENCES,
+        caller: Caller | None = None,
+        mode: Mode = Mode.SYNC,
     ) -> Any:
         # Entries are told apart by their time.
         self.clock.advance(0.001)
         return self.inference.chat(
-            request, caller or self.caller(), mode=Mode.SYNC, deadline=self.deadline(), preferences=preferences
+            request, caller or self.caller(), mode=mode, deadline=self.deadline(), preferences=preferences
         )
 
     def stream(self, request: ChatRequest = CHAT, *, preferences: Preferences = NO_PREFERENCES) -> ChatStream:
@@ -924,3 +929,65 @@ def test_round_trips_of_a_request() -> None:
         world.chat()
     assert world.ledger.calls == {"reserve": 20, "settle": 20}
     assert len(world.log.entries) == 20
+
+
+# ------------------------------------------------------------------------------------------ the price class of batches
+HALF = msgspec.structs.replace(PRICE, batch=Rates(input_per_mtok=Decimal("0.0175"), output_per_mtok=Decimal("0.07")))
+
+
+@pytest.mark.parametrize(("mode", "share"), [(Mode.BATCH, 2), (Mode.ASYNC, 1), (Mode.SYNC, 1)])
+def test_lines_of_batches_are_held_and_charged_at_batch_rates_and_nothing_else_is(mode: Mode, share: int) -> None:
+    world = World(budget(WHOLE))
+    world.routes.entries = [able("a/one", price=HALF), alias("auto", "a/one")]
+    held: list[Decimal] = []
+    world.provider.before = lambda: held.append(world.standing().held_micro_usd)
+
+    world.chat(mode=mode)
+
+    assert held == [WHOLE / share]
+    assert (world.entry.cost_micro_usd, world.entry.mode) == (COST / share, mode)
+    world.assert_settled()
+
+
+def test_lines_of_batches_are_charged_as_usual_where_there_are_no_batch_rates() -> None:
+    world = World(budget(WHOLE))
+    world.chat(mode=Mode.BATCH)
+    assert world.entry.cost_micro_usd == COST
+
+
+def test_failures_that_were_billed_are_charged_at_batch_rates_too() -> None:
+    world = World(budget(1_000_000))
+    world.routes.entries = [able("a/one", price=HALF), alias("auto", "a/one")]
+    world.provider.script = [billed_failure]
+    world.chat(mode=Mode.BATCH)
+    assert world.entry.cost_micro_usd == COST
+    assert [charge.cost_micro_usd for charge in world.entry.charges] == [COST / 2, COST / 2]
+
+
+def test_more_money_for_a_line_is_asked_for_at_batch_rates() -> None:
+    world = World(budget(WHOLE * 3 / 4))
+    world.routes.entries = [able("a/one", price=HALF), alias("auto", "a/one")]
+    # What the first call has cost is paid beside the second, which has to be covered whole again.
+    world.provider.script = [billed_failure]
+    world.chat(mode=Mode.BATCH)
+    assert len(world.asked) == 2
+
+
+def test_a_budget_pays_for_lines_where_only_the_batch_rates_are_known() -> None:
+    varies = Price(version="v", input_per_mtok=Decimal(-1), batch=HALF.batch)
+    world = World(budget(WHOLE))
+    world.routes.entries = [able("a/one", price=varies), alias("auto", "a/one")]
+    with pytest.raises(errors.PermissionDeniedError):
+        world.chat()
+    world.chat(mode=Mode.BATCH)
+    assert world.entry.cost_micro_usd == COST / 2
+
+
+@pytest.mark.parametrize(("mode", "first"), [(Mode.SYNC, "a/one"), (Mode.BATCH, "b/two")])
+def test_the_cheapest_target_of_a_line_is_the_cheapest_for_batches(mode: Mode, first: str) -> None:
+    world = World()
+    cheap_for_batches = msgspec.structs.replace(DEAR, batch=Rates(input_per_mtok=Decimal("0.001")))
+    cheapest_first = msgspec.structs.replace(alias("auto", "a/one", "b/two"), strategy=Strategy.COST)
+    world.routes.entries = [able("a/one"), able("b/two", price=cheap_for_batches), cheapest_first]
+    world.chat(mode=mode)
+    assert world.asked == [first]

@@ -10,10 +10,11 @@ import jsonschema
 import msgspec
 import pytest
 
-from sluice.adapters import dynamodb_audit, dynamodb_executions, dynamodb_jobs, dynamodb_request_log
+from sluice.adapters import dynamodb_audit, dynamodb_batches, dynamodb_executions, dynamodb_jobs, dynamodb_request_log
 from sluice.adapters.dynamodb import to_item, to_values
 from sluice.adapters.dynamodb_stream import DynamoDBStream
 from sluice.domain.audit import AdminAction, AdminVerb
+from sluice.domain.batches import ENDED, Batch, BatchEndpoint, BatchError, BatchStatus
 from sluice.domain.errors import StateError
 from sluice.domain.events import EventV1
 from sluice.domain.inference import Mode, Operation, Usage
@@ -72,6 +73,27 @@ EXECUTION = Execution(
     error=WHY,
 )
 
+BATCH = Batch(
+    id="batch_" + "0" * 32,
+    key_id="key_0f1e2d3c4b5a69780f1e2d3c4b5a6978",
+    endpoint=BatchEndpoint.EMBEDDINGS,
+    input_file_id="file_" + "0" * 32,
+    input_key="key",
+    completion_window="24h",
+    status=BatchStatus.COMPLETED,
+    created_at=NOW,
+    updated_at=NOW + 90,
+    expires_at=NOW + 86_400,
+    forget_at=NOW + 864_000,
+    model="embed-static",
+    chunks=2,
+    lines=10,
+    completed=7,
+    failed=3,
+    usage=USAGE,
+    cost_micro_usd=Decimal("1.5"),
+    completed_at=NOW + 90,
+)
 ACTION = AdminAction(
     id="act_" + "0" * 32,
     verb=AdminVerb.KEY_UPDATED,
@@ -211,6 +233,9 @@ def test_every_type_is_in_the_guide() -> None:
         assert f"`sluice.{verb.value}`" in GUIDE
     for type_ in ("inference.completed", "inference.failed", "inference.throttled"):
         assert f"`sluice.{type_}`" in GUIDE
+    for status in (*ENDED, "cancelled"):
+        assert f"`sluice.batch.{status}`" in GUIDE
+    assert "`sluice.async.cancelled`" in GUIDE
     for mode in ("async", "workflow"):
         for status in ("completed", "failed"):
             assert f"`sluice.{mode}.{status}`" in GUIDE
@@ -234,6 +259,81 @@ def test_a_failed_job_is_announced_with_its_reason() -> None:
     assert plain["error"] == {"code": "provider_timeout", "message": "It took too long."}
     assert plain["time"] == "2026-11-21T00:00:03.000Z"
     assert plain["latency_ms"] == 3000
+
+
+def batch_item(batch: Batch) -> dict[str, Any]:
+    return dict(dynamodb_batches.to_item(batch))
+
+
+def test_a_batch_is_announced_with_its_counts() -> None:
+    before = msgspec.structs.replace(BATCH, status=BatchStatus.FINALIZING)
+    plain = detail(Publisher().one(Stream().record("MODIFY", batch_item(BATCH), batch_item(before))))
+    del plain["id"]
+    assert plain == {
+        "schema_version": "1.0",
+        "type": "sluice.batch.completed",
+        "time": "2026-11-21T00:01:30.000Z",
+        "environment": "prod",
+        "key_id": BATCH.key_id,
+        "mode": "batch",
+        "resource_id": BATCH.id,
+        "status": "completed",
+        "model": "embed-static",
+        "usage": {"input_tokens": 42, "output_tokens": 9},
+        "cost_micro_usd": "1.5",
+        "latency_ms": 90_000,
+        "counts": {"total": 10, "completed": 7, "failed": 3},
+    }
+
+
+@pytest.mark.parametrize("status", BatchStatus)
+def test_a_batch_is_announced_when_it_has_ended_and_then_once(status: BatchStatus) -> None:
+    batch = msgspec.structs.replace(BATCH, status=status)
+    before = msgspec.structs.replace(BATCH, status=BatchStatus.VALIDATING)
+    stream, publisher = Stream(), Publisher()
+    publisher.publish(
+        stream.record("INSERT", batch_item(before)),
+        stream.record("MODIFY", batch_item(batch), batch_item(before)),
+        stream.record("MODIFY", batch_item(batch), batch_item(batch)),
+        stream.record("REMOVE", None, batch_item(batch)),
+        stream.record("INSERT", {"pk": f"BATCH#{BATCH.id}", "sk": "CHUNK#00000000", "status": "ended"}),
+    )
+    announced = [f"sluice.batch.{status.value}"] if status in ENDED else []
+    assert [event.type for event in publisher.bus.events] == announced
+
+
+def test_words_about_a_single_line_are_for_its_owner_only() -> None:
+    whole = BatchError(code="empty_file", message="The input file has no line.")
+    line = BatchError(code="invalid_json", message="Line 3 is no JSON.", line=3)
+    for error, told in (
+        (whole, {"code": "empty_file", "message": "The input file has no line."}),
+        (line, {"code": "invalid_json"}),
+    ):
+        failed = msgspec.structs.replace(BATCH, status=BatchStatus.FAILED, errors=(error, line))
+        assert detail(Publisher().one(Stream().record("INSERT", batch_item(failed))))["error"] == told
+
+
+@pytest.mark.parametrize("url", [None, "https://example.com/hook"])
+def test_an_event_says_whether_somebody_wants_to_be_called_but_not_where(url: str | None) -> None:
+    for item in (
+        batch_item(msgspec.structs.replace(BATCH, callback_url=url)),
+        job_item(msgspec.structs.replace(JOB, callback_url=url)),
+    ):
+        plain = detail(Publisher().one(Stream().record("INSERT", item)))
+        assert plain.get("callback") == (None if url is None else True)
+        assert "example.com" not in json.dumps(plain)
+
+
+def test_a_cancelled_job_is_announced() -> None:
+    running = msgspec.structs.replace(JOB, status=JobStatus.IN_PROGRESS, completed_at=None, error=None)
+    cancelled = running.cancelled(now=NOW + 7)
+    plain = detail(Publisher().one(Stream().record("MODIFY", job_item(cancelled), job_item(running))))
+    assert (plain["type"], plain["time"]) == ("sluice.async.cancelled", "2026-11-21T00:00:07.000Z")
+
+
+def test_an_event_for_many_requests_says_how_many() -> None:
+    many = msgspec.structs.replace(ENTRY, mode=Mode.BATCH, requests=250)
+    assert detail(Publisher().one(Stream().record("INSERT", logged(many))))["requests"] == 250
 
 
 def test_a_failed_execution_is_announced_with_its_step() -> None:

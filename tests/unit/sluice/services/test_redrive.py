@@ -5,10 +5,10 @@ import pytest
 from sluice.domain.audit import Administrator, AdminVerb
 from sluice.domain.deadline import Deadline
 from sluice.domain.errors import NotFoundError, StateError
-from sluice.domain.redrive import DeadLetter, Redriven
+from sluice.domain.redrive import DeadLetter, DeadLetterReason, Redriven
 from sluice.services.redrive import MARGIN_S, Redrive
 from sluice.testing.clock import FakeClock
-from sluice.testing.dead_letters import FakeDeadLetters
+from sluice.testing.dead_letters import FakeDeadLetterReasons, FakeDeadLetters
 from sluice.testing.keys import FakeAudit
 
 ADA = Administrator(actor="arn:aws:iam::000000000000:user/ada", request_id="request-1")
@@ -20,7 +20,8 @@ class World:
         letters = [letter(str(number), sent_at=sent_at) for number in range(count)]
         self.letters = FakeDeadLetters(*letters, now=self.clock)
         self.audit = FakeAudit()
-        self._service = Redrive({"async": self.letters}, self.audit, self.clock)
+        self.reasons = FakeDeadLetterReasons(*(reason(letter.message_id) for letter in letters))
+        self._service = Redrive({"async": self.letters}, self.audit, self.reasons, self.clock)
 
     def redrive(self, name: str = "async", *, before_ms: int | None = None, seconds: float = 25) -> Redriven:
         deadline = Deadline.after(seconds, self.clock)
@@ -28,7 +29,17 @@ class World:
 
 
 def letter(handle: str, *, sent_at: float = 900) -> DeadLetter:
-    return DeadLetter(handle=handle, body=f"body {handle}", sent_ms=int(sent_at * 1000), attributes={"x": handle})
+    return DeadLetter(
+        message_id=f"message {handle}",
+        handle=handle,
+        body=f"body {handle}",
+        sent_ms=int(sent_at * 1000),
+        attributes={"x": handle},
+    )
+
+
+def reason(message_id: str, *, queue: str = "async") -> DeadLetterReason:
+    return DeadLetterReason(queue=queue, message_id=message_id, subject=None, code="c", message="m", at=950, receives=6)
 
 
 @pytest.mark.parametrize("count", [0, 1, 10, 23])
@@ -95,6 +106,25 @@ def test_what_was_moved_before_a_failure_is_recorded_and_the_rest_stays() -> Non
         world.redrive()
     assert [action.changes for action in world.audit.actions] == [{"moved": "2"}]
     assert len(world.letters.dead) == 3
+
+
+def test_the_reasons_for_what_is_moved_are_forgotten_and_no_others() -> None:
+    world = World(3)
+    late = letter("failed again", sent_at=1_002)
+    world.letters.dead.insert(0, late)
+    world.reasons.record(reason(late.message_id))
+    world.reasons.record(reason("message 0", queue="chunks"))
+    world.redrive()
+    assert set(world.reasons.reasons) == {("async", late.message_id), ("chunks", "message 0")}
+
+
+def test_a_reason_that_cannot_be_forgotten_stops_the_redrive_but_not_its_record() -> None:
+    world = World(3)
+    world.reasons.failing = StateError("The table is not available.")
+    with pytest.raises(StateError):
+        world.redrive()
+    assert len(world.letters.sent) == 1
+    assert [action.changes for action in world.audit.actions] == [{"moved": "1"}]
 
 
 def test_an_unknown_queue_is_told_which_there_are() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from sluice.domain.errors import (
     ConfigurationError,
+    ConflictError,
     ContextTooLongError,
     NotFoundError,
     ProviderAuthError,
@@ -25,7 +26,8 @@ from sluice.domain.errors import (
 from sluice.domain.inference import ChatRequest
 from sluice.domain.jobs import NOT_ATTEMPTED, WORKER_LOST, AsyncJob, JobStatus
 from sluice.domain.ledger import NO_LIMITS, ZERO, Ask, Limits
-from tests.unit.sluice.services.durable import ATTEMPTS, CALLER, KEY, NOW, REQUEST, Batch
+from sluice.services.run_job import MOST_ANSWER_BYTES
+from tests.unit.sluice.services.durable import ATTEMPTS, BODY, CALLER, KEY, NOW, Batch
 
 DOWN = ProviderUnavailableError("The provider is down.", target="bedrock/small")
 
@@ -37,7 +39,8 @@ def status(batch: Batch, job_id: str) -> JobStatus:
 def text(batch: Batch, job_id: str) -> str:
     answer = batch.reader.read(job_id, CALLER).answer
     assert answer is not None
-    return answer.result.text
+    content: str = json.loads(answer)["choices"][0]["message"]["content"]
+    return content
 
 
 def test_a_delivered_job_is_answered_and_its_message_acknowledged() -> None:
@@ -47,7 +50,7 @@ def test_a_delivered_job_is_answered_and_its_message_acknowledged() -> None:
     view = batch.reader.read(job_id, CALLER)
     assert view.status is JobStatus.COMPLETED
     assert view.answer is not None
-    assert view.answer.target == "bedrock/small"
+    assert json.loads(view.answer)["model"] == "bedrock/small"
     assert view.job.usage is not None
     assert view.job.usage.total_tokens == 10
     assert str(view.job.cost_micro_usd) == "4.00"
@@ -84,10 +87,10 @@ def test_one_bad_record_leaves_the_others_alone() -> None:
     batch = Batch()
     good = batch.submitted()
     batch.queue.put(b"not json")
-    broken = batch.submitted(msgspec.structs.replace(REQUEST, messages=()))
+    broken = batch.submitted({**BODY, "seed": 7})
 
     def fail(request: ChatRequest) -> None:
-        if not request.messages:
+        if request.seed == 7:
             raise RuntimeError("a bug")
 
     batch.model.before = fail
@@ -481,17 +484,6 @@ def test_a_record_that_cannot_start_in_time_is_put_off_without_an_attempt() -> N
     assert {job.status for job in batch.jobs.items.values()} == {JobStatus.COMPLETED}
 
 
-def test_a_record_put_off_on_its_last_receive_gets_a_message_of_its_own() -> None:
-    batch = Batch()
-    job_id = batch.submitted()
-    [delivery] = batch.queue.receive()
-    last = msgspec.structs.replace(delivery, receive_count=ATTEMPTS)
-    deadline = batch.clock.deadline(60)
-    assert batch.worker._deliver(last, deadline, start_by=61) is True
-    assert len(batch.queue.bodies) == 2
-    assert batch.jobs.items[job_id].attempts == 0
-
-
 def test_the_lease_outlives_the_function() -> None:
     batch = Batch()
     job_id = batch.submitted()
@@ -715,3 +707,88 @@ def test_money_that_others_only_hold_is_waited_for() -> None:
     batch.deliver_until_quiet()
     assert {status(batch, job_id) for job_id in jobs} == {JobStatus.COMPLETED}
     assert_settled(batch)
+
+
+# ---- cancelled ----
+
+
+def test_a_cancelled_job_is_never_begun() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    cancelled = batch.reader.cancel(job_id, CALLER)
+    assert cancelled.status is JobStatus.CANCELLED
+    batch.deliver_until_quiet()
+    assert not batch.model.requests
+    assert batch.reader.read(job_id, CALLER) == cancelled
+
+
+@pytest.mark.parametrize("error", [None, DOWN, ContextTooLongError("Too long.", target="bedrock/small")])
+@pytest.mark.parametrize("last", [False, True])
+def test_what_a_worker_does_with_a_job_that_is_cancelled_meanwhile_is_dropped_and_its_message_acknowledged(
+    error: Exception | None, last: bool
+) -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+
+    def cancel(_: ChatRequest) -> None:
+        assert batch.reader.cancel(job_id, CALLER).status is JobStatus.CANCELLED
+
+    batch.model.before, batch.model.error = cancel, error
+    [delivery] = batch.queue.receive()
+    if last:
+        delivery = msgspec.structs.replace(delivery, receive_count=ATTEMPTS)
+    assert batch.worker.run([delivery], batch.clock.deadline()) == []
+    view = batch.reader.read(job_id, CALLER)
+    assert (view.status, view.answer, view.error) == (JobStatus.CANCELLED, None, None)
+    # The model has answered, so it is billed, and whoever cancelled is told how much.
+    assert view.job.cost_micro_usd == (None if error else Decimal("4.00"))
+    assert [entry.cost_micro_usd for entry in batch.log.entries] == [None if error else Decimal("4.00")]
+    assert not batch.reasons.reasons
+
+
+def test_a_failed_job_that_was_redriven_can_be_cancelled_before_it_is_begun_again() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.model.error = DOWN
+    batch.deliver_until_quiet()
+    with pytest.raises(ConflictError) as refused:
+        batch.reader.cancel(job_id, CALLER)
+    assert refused.value.code == "already_ended"
+
+
+# ---- any route ----
+
+
+def test_an_answer_is_the_document_of_its_own_route() -> None:
+    batch = Batch()
+    job_id = batch.submitted({"model": "auto", "prompt": "What?"}, endpoint="/v1/chat")
+    batch.deliver_until_quiet()
+    answer = batch.reader.read(job_id, CALLER).answer
+    assert answer is not None
+    assert json.loads(answer)["response"] == "an answer"
+
+
+def test_an_answer_that_could_not_be_fetched_fails_for_good_and_says_what_it_cost() -> None:
+    batch = Batch()
+    job_id = batch.submitted()
+    batch.model.text = "x" * MOST_ANSWER_BYTES
+    batch.deliver_until_quiet()
+    view = batch.reader.read(job_id, CALLER)
+    assert view.error is not None
+    assert (view.status, view.error.code) == (JobStatus.FAILED, "answer_too_large")
+    assert (view.job.cost_micro_usd, view.job.permanent) == (Decimal("4.00"), True)
+    assert len(batch.model.requests) == 1
+    assert not batch.queue.dead_letters
+
+
+def test_an_answer_is_forgotten_when_its_own_time_is_over() -> None:
+    batch = Batch()
+    body = json.dumps(BODY).encode()
+    job_id = batch.submit.submit("/v1/chat/completions", body, CALLER, result_ttl_s=600).id
+    batch.clock.advance(10_000)  # waiting does not count
+    batch.deliver_until_quiet()
+    batch.clock.advance(599)
+    assert text(batch, job_id) == "an answer"
+    batch.clock.advance(1)
+    with pytest.raises(NotFoundError):
+        batch.reader.read(job_id, CALLER)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 
@@ -11,17 +13,17 @@ from sluice.domain.errors import (
     StateConflictError,
     StateError,
 )
-from sluice.domain.inference import ChatRequest
 from sluice.domain.jobs import JobStatus
-from tests.unit.sluice.services.durable import CALLER, NOW, REQUEST, Batch
+from tests.unit.sluice.services.durable import BODY, CALLER, NOW, Batch
 
 ENDPOINT = "/v1/chat/completions"
 
 
 def test_an_accepted_request_is_stored_recorded_and_queued() -> None:
     batch = Batch()
-    job = batch.submit.submit(REQUEST, CALLER, endpoint=ENDPOINT)
-    assert msgspec.json.decode(batch.objects.bodies[job.request_key], type=ChatRequest) == REQUEST
+    body = json.dumps(BODY, indent=1).encode()
+    job = batch.submit.submit(ENDPOINT, body, CALLER)
+    assert batch.objects.bodies[job.request_key] == body
     assert batch.jobs.items[job.id] == job
     assert (job.status, job.created_at, job.expires_at) == (JobStatus.QUEUED, NOW, NOW + 30 * 86_400)
     pointer = {"id": job.id, "version": 1, "receives": 0, "waits": 0}
@@ -30,7 +32,7 @@ def test_an_accepted_request_is_stored_recorded_and_queued() -> None:
 
 def test_the_prompt_is_nowhere_but_in_the_object() -> None:
     batch = Batch()
-    job = batch.submit.submit(REQUEST, CALLER, endpoint=ENDPOINT)
+    job = batch.submit.submit(ENDPOINT, json.dumps(BODY).encode(), CALLER)
     assert b"secret" not in msgspec.json.encode(job) + b"".join(batch.queue.bodies)
     assert "secret" not in job.request_key
 
@@ -49,7 +51,7 @@ def test_a_model_that_cannot_be_used_is_refused_before_anything_is_stored(
     batch = Batch()
     caller = msgspec.structs.replace(CALLER, allowed_models=allowed)
     with pytest.raises(error):
-        batch.submit.submit(msgspec.structs.replace(REQUEST, model=model), caller, endpoint=ENDPOINT)
+        batch.submit.submit(ENDPOINT, json.dumps({**BODY, "model": model}).encode(), caller)
     assert not batch.objects.bodies
     assert not batch.jobs.items
     assert not batch.queue.bodies
@@ -97,3 +99,49 @@ def test_a_failure_to_mark_the_job_does_not_hide_why_it_failed() -> None:
     batch.jobs.failing["settle"] = StateError("no table either")
     with pytest.raises(StateError, match="no queue"):
         batch.submitted()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "model"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}, "auto"),
+        ("/v1/completions", {"prompt": "x"}, "auto"),
+        ("/v1/chat", {"prompt": "x"}, "auto"),
+        ("/v1/summarize", {"input": "x"}, "auto"),
+        ("/v1/embeddings", {"input": ["x", "y"]}, "bedrock/embedder"),
+        ("/v1/classify", {"input": "x", "labels": ["a", "b"]}, "bedrock/embedder"),
+    ],
+)
+def test_any_sync_route_can_be_asked_for(endpoint: str, body: dict[str, object], model: str) -> None:
+    batch = Batch()
+    job = batch.submit.submit(endpoint, json.dumps({**body, "model": model}).encode(), CALLER)
+    assert (job.endpoint, job.model) == (endpoint, model)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "param"),
+    [
+        ("/v1/nothing", b"{}", "endpoint"),
+        ("/v1/embeddings", b'{"model": "auto"}', "input"),
+        ("/v1/chat/completions", b"not json", None),
+        (ENDPOINT, json.dumps({**BODY, "stream": True}).encode(), "stream"),
+    ],
+)
+def test_what_the_route_would_refuse_is_refused_before_anything_is_stored(
+    endpoint: str, body: bytes, param: str | None
+) -> None:
+    batch = Batch()
+    with pytest.raises(InvalidRequestError) as refused:
+        batch.submit.submit(endpoint, body, CALLER)
+    assert refused.value.param == param
+    assert not batch.objects.bodies
+    assert not batch.jobs.items
+
+
+def test_who_is_called_back_and_how_long_the_answer_is_kept_is_part_of_the_job() -> None:
+    batch = Batch()
+    url = "https://example.com/hook"
+    job = batch.submit.submit(ENDPOINT, json.dumps(BODY).encode(), CALLER, callback_url=url, result_ttl_s=600)
+    assert (job.callback_url, job.result_ttl_s) == (url, 600)
+    assert batch.jobs.items[job.id] == job
+    assert url.encode() not in b"".join(batch.queue.bodies)

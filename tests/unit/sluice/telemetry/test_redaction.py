@@ -15,6 +15,7 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE K
 
 SECRETS = {
     "a key of Sluice": "sk-sluice-" + "Ab3-_" * 8 + "xyz",
+    "a secret of webhooks": "whsec_" + "a1B+/" * 8 + "xyz=",
     "a key of OpenAI": "sk-proj-" + "a1B2" * 12,
     "a key of Anthropic": "sk-ant-api03-" + "a1B2_" * 10,
     "a key of OpenRouter": "sk-or-v1-" + "0af9" * 16,

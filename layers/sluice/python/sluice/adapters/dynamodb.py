@@ -31,22 +31,28 @@ _CANCELLING_THROTTLES: Final = frozenset({"ProvisionedThroughputExceeded", "Thro
 
 
 class Put(msgspec.Struct, frozen=True):
-    """One write of a transaction: a whole item, if the ``condition`` (with its ``values``) holds."""
+    """One write of a transaction: a whole item, if the ``condition`` (with its ``values`` and ``names``) holds."""
 
     item: Item
     condition: str | None = None
     values: Item | None = None
+    names: Mapping[str, str] | None = None
 
     def request(self, table: str) -> "TransactWriteItemTypeDef":
         """The write as DynamoDB takes it."""
-        put: Any = {"TableName": table, "Item": to_item(self.item), **_conditional(self.condition, self.values)}
+        put: Any = {
+            "TableName": table,
+            "Item": to_item(self.item),
+            **_conditional(self.condition, self.values),
+            **_named(self.names),
+        }
         return {"Put": put}
 
 
 class Update(msgspec.Struct, frozen=True):
     """One write of a transaction: a change of an item by an ``expression``, if the ``condition`` holds.
 
-    ``values`` are those of both, with their colons. An item that is not there is made.
+    ``values`` are those of both, with their colons, ``names`` those with a ``#``. An item that is not there is made.
     """
 
     pk: str
@@ -54,6 +60,7 @@ class Update(msgspec.Struct, frozen=True):
     expression: str
     values: Item
     condition: str | None = None
+    names: Mapping[str, str] | None = None
 
     def request(self, table: str) -> "TransactWriteItemTypeDef":
         """The write as DynamoDB takes it."""
@@ -62,8 +69,29 @@ class Update(msgspec.Struct, frozen=True):
             "Key": {"pk": {"S": self.pk}, "sk": {"S": self.sk}},
             "UpdateExpression": self.expression,
             **_conditional(self.condition, self.values),
+            **_named(self.names),
         }
         return {"Update": update}
+
+
+class Check(msgspec.Struct, frozen=True):
+    """A condition of a transaction that holds for an item which the transaction leaves alone."""
+
+    pk: str
+    sk: str
+    condition: str
+    values: Item
+    names: Mapping[str, str] | None = None
+
+    def request(self, table: str) -> "TransactWriteItemTypeDef":
+        """The check as DynamoDB takes it."""
+        check: Any = {
+            "TableName": table,
+            "Key": {"pk": {"S": self.pk}, "sk": {"S": self.sk}},
+            **_conditional(self.condition, self.values),
+            **_named(self.names),
+        }
+        return {"ConditionCheck": check}
 
 
 class ConditionFailedError(StateConflictError):
@@ -280,7 +308,6 @@ class Table:
 
         :raises ConditionFailedError: the condition does not hold.
         """
-        optional: dict[str, Any] = {"ExpressionAttributeNames": dict(names)} if names else {}
         with translated():
             answer = self._client.update_item(
                 TableName=self._name,
@@ -288,7 +315,7 @@ class Table:
                 UpdateExpression=expression,
                 ReturnValues="ALL_NEW",
                 **_conditional(condition, values),
-                **optional,
+                **_named(names),
             )
         return from_item(answer.get("Attributes", {}))
 
@@ -302,7 +329,7 @@ class Table:
                 TableName=self._name, Key={"pk": {"S": pk}, "sk": {"S": sk}}, **_conditional(condition, values)
             )
 
-    def transact(self, *writes: Put | Update) -> None:
+    def transact(self, *writes: Put | Update | Check) -> None:
         """Make all of these writes, or none of them.
 
         :raises ConditionFailedError: a condition does not hold.
@@ -317,6 +344,17 @@ class Table:
         if prefix is not None:
             condition, values = f"{condition} AND begins_with(sk, :prefix)", values | {":prefix": prefix}
         return self._query(condition, values, ConsistentRead=consistent)
+
+    def iterate(self, pk: str, first: str, last: str) -> Iterator[dict[str, Any]]:
+        """The items of a partition whose sort keys are from ``first`` to ``last``, in their order, as of now.
+
+        They are read as they are asked for.
+        """
+        yield from self._pages(
+            "pk = :pk AND sk BETWEEN :first AND :last",
+            {":pk": pk, ":first": first, ":last": last},
+            ConsistentRead=True,
+        )
 
     def query_between(
         self, pk: str, first: str, last: str, *, equals: tuple[str, object], attributes: Sequence[str]
@@ -346,12 +384,24 @@ class Table:
             condition, values = f"{condition} AND {index}sk = :sk", values | {":sk": sk}
         return self._query(condition, values, IndexName=index)
 
-    def iterate_index(self, index: str, pk: str, *, after: str | None, page_size: int) -> Iterator[dict[str, Any]]:
-        """The items under a partition key of an index, behind the sort key ``after``, read as they are asked for."""
+    def iterate_index(
+        self, index: str, pk: str, *, after: str | None, page_size: int, newest_first: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        """The items under a partition key of an index, behind the sort key ``after``, read as they are asked for.
+
+        They come in ascending order of the sort key, or ``newest_first`` in descending order.
+        """
         condition, values = f"{index}pk = :pk", {":pk": pk}
         if after is not None:
-            condition, values = f"{condition} AND {index}sk > :after", values | {":after": after}
-        yield from self._pages(condition, values, IndexName=index, PaginationConfig={"PageSize": page_size})
+            behind = "<" if newest_first else ">"
+            condition, values = f"{condition} AND {index}sk {behind} :after", values | {":after": after}
+        yield from self._pages(
+            condition,
+            values,
+            IndexName=index,
+            ScanIndexForward=not newest_first,
+            PaginationConfig={"PageSize": page_size},
+        )
 
     def _query(self, condition: str, values: Item, **options: Any) -> list[dict[str, Any]]:
         return list(self._pages(condition, values, **options))
@@ -366,6 +416,10 @@ class Table:
         with translated():
             for page in pages:
                 yield from map(from_item, page["Items"])
+
+
+def _named(names: Mapping[str, str] | None) -> dict[str, Any]:
+    return {"ExpressionAttributeNames": dict(names)} if names else {}
 
 
 def _conditional(condition: str | None, values: Item | None) -> dict[str, Any]:

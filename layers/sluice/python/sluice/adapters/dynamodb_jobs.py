@@ -1,5 +1,6 @@
-"""Asynchronous jobs in the table: one item each, changed by one conditional write at a time."""
+"""Asynchronous jobs in the table: one item each, changed by one conditional write at a time; an index lists a key's."""
 
+from contextlib import suppress
 from typing import Any, Final
 
 from sluice.adapters.dynamodb import ABSENT, PRESENT, ConditionFailedError, Item, Table, to_struct, to_values
@@ -8,6 +9,7 @@ from sluice.domain.jobs import AsyncJob, Claim, ClaimOutcome, JobStatus
 
 PREFIX: Final = "ASYNC#"
 SORT_KEY: Final = "META"
+INDEX: Final = "gsi1"
 
 _STATUSES: Final = {f":{status.value}": status.value for status in JobStatus}
 _CLAIMABLE: Final = (
@@ -29,7 +31,13 @@ class DynamoDBJobs:
         self._table = table
 
     def create(self, job: AsyncJob) -> None:
-        self._table.put({"pk": _partition(job.id), "sk": SORT_KEY, **to_values(job)}, condition=ABSENT)
+        keys = {
+            "pk": _partition(job.id),
+            "sk": SORT_KEY,
+            "gsi1pk": _owner(job.key_id),
+            "gsi1sk": _place(job),
+        }
+        self._table.put({**keys, **to_values(job)}, condition=ABSENT)
 
     def get(self, job_id: str) -> AsyncJob | None:
         item = self._table.get(_partition(job_id), SORT_KEY, consistent=True)
@@ -77,6 +85,61 @@ class DynamoDBJobs:
             if not _is_stored(job, exc.item):
                 raise
 
+    def cancel(self, job_id: str, *, now: int) -> AsyncJob:
+        wanted = {name: _STATUSES[name] for name in (":queued", ":in_progress", ":cancelled")}
+        try:
+            item = self._table.update(
+                _partition(job_id),
+                SORT_KEY,
+                "SET #status = :cancelled, updated_at = :now, cancelled_at = :now, final_attempt = :no"
+                " REMOVE lease_until, #error",
+                condition=f"{PRESENT} AND #status IN (:queued, :in_progress)",
+                values=wanted | {":now": now, ":no": False},
+                names={"#status": "status", "#error": "error"},
+            )
+        except ConditionFailedError as exc:
+            if exc.item is None:
+                raise NotFoundError("There is no such job.") from exc
+            return from_item(exc.item)
+        return from_item(item)
+
+    def note_cost(self, job: AsyncJob) -> None:
+        values = to_values(job)
+        known = [name for name in ("usage", "cost_micro_usd") if values[name] is not None]
+        if not known:
+            return
+        with suppress(ConditionFailedError):
+            self._table.update(
+                _partition(job.id),
+                SORT_KEY,
+                "SET " + ", ".join(f"#{name} = :{name}" for name in known),
+                condition="attempts = :attempts AND #status = :cancelled",
+                values={
+                    ":attempts": job.attempts,
+                    ":cancelled": JobStatus.CANCELLED.value,
+                    **{f":{name}": values[name] for name in known},
+                },
+                names={"#status": "status", **{f"#{name}": name for name in known}},
+            )
+
+    def page(self, key_id: str, *, limit: int, after: str | None, now: int) -> tuple[tuple[AsyncJob, ...], bool]:
+        place = None if after is None else self._place_of(key_id, after)
+        found: list[AsyncJob] = []
+        items = self._table.iterate_index(INDEX, _owner(key_id), after=place, page_size=limit + 1, newest_first=True)
+        for job in map(from_item, items):
+            if job.forgotten_at <= now:
+                continue
+            if len(found) == limit:
+                return tuple(found), True
+            found.append(job)
+        return tuple(found), False
+
+    def _place_of(self, key_id: str, job_id: str) -> str:
+        job = self.get(job_id)
+        if job is None or job.key_id != key_id:
+            raise NotFoundError("There is no such job.")
+        return _place(job)
+
 
 def from_item(item: Item) -> AsyncJob:
     """The job that an item holds. :raises ConfigurationError: it is malformed."""
@@ -86,6 +149,15 @@ def from_item(item: Item) -> AsyncJob:
 def _is_stored(job: AsyncJob, item: dict[str, Any] | None) -> bool:
     """Whether our own write got there before: botocore repeats a call whose answer was lost."""
     return item is not None and (item["attempts"], item["status"]) == (job.attempts, job.status.value)
+
+
+def _owner(key_id: str) -> str:
+    return f"{PREFIX}{key_id}"
+
+
+def _place(job: AsyncJob) -> str:
+    """Where a job stands among those of its key: by the second of its creation."""
+    return f"{job.created_at:012d}#{job.id}"
 
 
 def _partition(job_id: str) -> str:

@@ -214,7 +214,7 @@ class DynamoDBLedger:
         window, shards = demand.window, demand.limits.shards
         change = _holding(demand, place)
         if place.gifts:
-            taking = _update(demand.key_id, place.shard, change)
+            taking = update_of(demand.key_id, place.shard, change)
             self._transact(taking, *_givings(demand, place.gifts))
             need = admission.needs(demand.ask, place.output_tokens)
             held = State(requests=need.requests, tokens=need.tokens, committed=need.total, committed_month=need.month)
@@ -259,7 +259,7 @@ class DynamoDBLedger:
             except ConditionFailedError:
                 _log.info("bucket_removed", key_id=hold.key_id, hold=hold.reference)
         change = Change()
-        _spend(change, hold.month, spent, committed=spent.cost_micro_usd)
+        spend(change, hold.month, spent, committed=spent.cost_micro_usd)
         return self._change(hold.key_id, hold.shard, change)
 
     def _mend(self, key_id: str, shard: int, state: State, window: Window) -> None:
@@ -437,7 +437,7 @@ def _givings(demand: _Demand, gifts: Sequence[Gift]) -> Iterator[Update]:
     for gift in gifts:
         change = Change()
         _take(change, admission.part_of(demand.limits, gift.shard), demand.window, gift.amounts)
-        yield _update(demand.key_id, gift.shard, change)
+        yield update_of(demand.key_id, gift.shard, change)
 
 
 def _take(change: Change, part: Limits, window: Window, need: Amounts, *, lent: Amounts = NOTHING_LENT) -> None:
@@ -460,7 +460,7 @@ def _settlement(hold: Hold, spent: Spent, *, released: Decimal) -> Change:
     """What was spent, in the place of what was held, as far as that is released."""
     code = items.bucket_code(hold.month, hold.bucket)
     change = Change()
-    _spend(change, hold.month, spent, committed=EXACT.subtract(spent.cost_micro_usd, released))
+    spend(change, hold.month, spent, committed=EXACT.subtract(spent.cost_micro_usd, released))
     change.add(f"h{code}", -released)
     change.add(f"k{code}", -1)
     _count(change, code, spent)
@@ -470,7 +470,7 @@ def _settlement(hold: Hold, spent: Spent, *, released: Decimal) -> Change:
 def _reconciliation(code: str, bucket: Bucket, missing: Spent) -> Change:
     """What nobody settled, in the place of all that is held, if nobody has touched the bucket since."""
     change = Change()
-    _spend(change, bucket.month, missing, committed=EXACT.subtract(missing.cost_micro_usd, bucket.held))
+    spend(change, bucket.month, missing, committed=EXACT.subtract(missing.cost_micro_usd, bucket.held))
     change.put(f"h{code}", 0)
     change.put(f"k{code}", 0)
     _count(change, code, missing)
@@ -492,7 +492,7 @@ def _claim(code: str, bucket: Bucket, window: Window) -> Change:
     return change
 
 
-def _spend(change: Change, month: str, spent: Spent, *, committed: Decimal) -> None:
+def spend(change: Change, month: str, spent: Spent, *, committed: Decimal) -> None:
     """Spend in a month, and commit by that much more (or less) than before."""
     change.add("c", committed)
     change.add(f"c{month}", committed)
@@ -510,7 +510,8 @@ def _count(change: Change, code: str, spent: Spent) -> None:
     change.add(f"v{code}", spent.output_tokens)
 
 
-def _update(key_id: str, shard: int, change: Change) -> Update:
+def update_of(key_id: str, shard: int, change: Change) -> Update:
+    """The change of a shard's item, as one write of a transaction."""
     return Update(
         items.partition_key(key_id, shard), items.SORT_KEY, change.expression, change.values, change.condition
     )

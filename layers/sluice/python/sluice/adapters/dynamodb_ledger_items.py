@@ -3,7 +3,8 @@
 ==================  ================================================================================================
 ``r<minute>``       requests of the minute (minutes since 1970)
 ``t<minute>``       tokens of the minute, held and used
-``c``, ``c<month>`` committed micro-dollars, held and spent, of the key's whole life and of the month (``yyyymm``)
+``c``, ``c<month>`` committed micro-dollars, held, set aside and spent, of the key's whole life and of the month
+                    (``yyyymm``)
 ``s``, ``s<month>`` spent micro-dollars
 ``n<month>``        requests settled in the month; ``i<month>`` their input tokens, ``o<month>`` their output tokens
 ``h<bucket>``       held micro-dollars of the bucket

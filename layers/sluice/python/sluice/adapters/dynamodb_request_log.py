@@ -34,7 +34,12 @@ class DynamoDBRequestLog:
 
     def append(self, entry: RequestLogEntry) -> None:
         """Record the entry; the same ``request_id`` and ``started_at`` replace an earlier one."""
-        self._table.put(to_item(entry, expires_at=int(entry.started_at) + self._ttl_days * SECONDS_PER_DAY))
+        self._table.put(to_item(entry, expires_at=expiry_of(entry, ttl_days=self._ttl_days)))
+
+
+def expiry_of(entry: RequestLogEntry, *, ttl_days: int) -> int:
+    """When the entry is deleted, in epoch seconds."""
+    return int(entry.started_at) + ttl_days * SECONDS_PER_DAY
 
 
 def spent_against(table: Table, key_id: str, hold: str, *, first: float, last: float) -> Spent:
@@ -53,7 +58,7 @@ def spent_against(table: Table, key_id: str, hold: str, *, first: float, last: f
             _moment(begin),
             f"{_moment(end)}{_AFTER_SEPARATOR}",
             equals=("hold", hold),
-            attributes=("cost_micro_usd", "input_tokens", "output_tokens"),
+            attributes=("cost_micro_usd", "input_tokens", "output_tokens", "requests"),
         )
     )
     return sum_of(_spent(item) for item in found)
@@ -61,6 +66,7 @@ def spent_against(table: Table, key_id: str, hold: str, *, first: float, last: f
 
 def _spent(item: Mapping[str, Any]) -> Spent:
     return Spent(
+        requests=item.get("requests", 1),
         input_tokens=item.get("input_tokens", 0),
         output_tokens=item.get("output_tokens", 0),
         cost_micro_usd=Decimal(item.get("cost_micro_usd", 0)),
@@ -102,6 +108,7 @@ def to_item(entry: RequestLogEntry, *, expires_at: int) -> Item:
         "fallbacks": entry.fallbacks,
         "hold": entry.hold,
         "cached": entry.cached or None,
+        "requests": None if entry.requests == 1 else entry.requests,
         "expires_at": expires_at,
     }
 

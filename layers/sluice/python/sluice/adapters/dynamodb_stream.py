@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from sluice.adapters import dynamodb_audit, dynamodb_executions, dynamodb_jobs, dynamodb_request_log
+from sluice.adapters import dynamodb_audit, dynamodb_batches, dynamodb_executions, dynamodb_jobs, dynamodb_request_log
 from sluice.adapters.dynamodb import Item, from_item
 from sluice.domain.audit import AdminAction
+from sluice.domain.batches import Batch
 from sluice.domain.errors import ConfigurationError
 from sluice.domain.events import Change
 from sluice.domain.jobs import AsyncJob
@@ -43,13 +44,15 @@ def _read(record: Mapping[str, Any]) -> Change | None:
     )
 
 
-def _parser(pk: str, sk: str) -> Callable[[Item], RequestLogEntry | AsyncJob | Execution | AdminAction] | None:
+def _parser(pk: str, sk: str) -> Callable[[Item], RequestLogEntry | AsyncJob | Batch | Execution | AdminAction] | None:
     if pk.startswith("REQ#"):
         return dynamodb_request_log.from_item
     if pk.startswith(dynamodb_audit.PREFIX):
         return dynamodb_audit.from_item
     if sk == dynamodb_jobs.SORT_KEY and pk.startswith(dynamodb_jobs.PREFIX):
         return dynamodb_jobs.from_item
+    if sk == dynamodb_batches.SORT_KEY and pk.startswith(dynamodb_batches.PREFIX):
+        return dynamodb_batches.from_item
     if sk == dynamodb_executions.SORT_KEY and pk.startswith(dynamodb_executions.PREFIX):
         return dynamodb_executions.from_item
     return None

@@ -2,8 +2,12 @@
 
 Receive, send, delete: a crash in between delivers a message twice, which an idempotent consumer does not notice, and
 never loses one.
+
+A letter goes back as it came, but for its count of attempts: whoever redrives it has seen to it that they are worth
+making again, all of them.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
@@ -23,6 +27,7 @@ BATCH: Final = 10
 VISIBILITY_S: Final = 60
 # Long polling asks all of SQS's servers; an answer without messages then means that there are none.
 WAIT_S: Final = 1
+_ATTEMPTS: Final = "receives"
 
 
 class SqsDeadLetters:
@@ -56,7 +61,8 @@ class SqsDeadLetters:
 
     def move(self, letter: DeadLetter) -> None:
         with _translated():
-            self._client.send_message(QueueUrl=self._queue_url, MessageBody=letter.body, **letter.attributes)
+            body = _uncounted(letter.body)
+            self._client.send_message(QueueUrl=self._queue_url, MessageBody=body, **letter.attributes)
             self._client.delete_message(QueueUrl=self._dead_letters_url, ReceiptHandle=letter.handle)
 
     def release(self, letter: DeadLetter) -> None:
@@ -74,11 +80,23 @@ def _letter(message: "MessageTypeDef") -> DeadLetter:
     if trace := system.get("AWSTraceHeader"):
         attributes["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": trace}}
     return DeadLetter(
+        message_id=message["MessageId"],
         handle=message["ReceiptHandle"],
         body=message["Body"],
         sent_ms=int(system["SentTimestamp"]),
         attributes=attributes,
     )
+
+
+def _uncounted(body: str) -> str:
+    """A pointer without the attempts that were made before it was sent (see ``JobPointer``); anything else as it is."""
+    try:
+        pointer = json.loads(body)
+    except ValueError:
+        return body
+    if not isinstance(pointer, dict) or _ATTEMPTS not in pointer:
+        return body
+    return json.dumps({name: value for name, value in pointer.items() if name != _ATTEMPTS})
 
 
 @contextmanager

@@ -29,6 +29,7 @@
     │       ├── UnsupportedByTargetError  this target cannot do what a field asks for; another may
     │       ├── ContextTooLongError    the prompt does not fit the model
     │       └── ContentFilteredError   a safety system refused the content
+    ├── WebhookError                   a caller's own server did not take a message
     ├── StateError                     a service that holds Sluice's own state failed
     │   └── StateConflictError         a conditional write found another state than expected
     └── ConfigurationError             the deployment is wrong: settings, routes or permissions
@@ -249,6 +250,19 @@ class ContentFilteredError(ProviderRejectedError):
     default_code = "content_filter"
 
 
+class WebhookError(SluiceError):
+    """A caller's own server did not take a message; it is never told to callers, but kept with the dead letter.
+
+    ``retry_after_s`` is how long the server wants to be left alone, if it says so.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_s = retry_after_s
+
+
 class StateError(SluiceError):
     """DynamoDB, S3, SQS, Step Functions or EventBridge failed; nothing was half done that a repeat would not mend."""
 
@@ -261,6 +275,14 @@ class StateConflictError(StateError):
 
     retryable = False
     default_code = "state_conflict"
+
+
+class LeasedError(StateConflictError):
+    """Somebody else is at work on it, until ``lease_until`` (epoch seconds) at the latest."""
+
+    def __init__(self, *, lease_until: int) -> None:
+        super().__init__("Another worker has it.")
+        self.lease_until = lease_until
 
 
 class ConfigurationError(SluiceError):

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from sluice.domain.audit import AdminAction
+from sluice.domain.batches import Batch
 from sluice.domain.inference import Mode
 from sluice.domain.jobs import AsyncJob
 from sluice.domain.request_log import RequestLogEntry
@@ -38,12 +39,22 @@ class EventError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     step: int | None = None
 
 
+class EventCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Lines of a batch: those with a request in them, those that were answered, and those that failed."""
+
+    total: int
+    completed: int
+    failed: int
+
+
 class EventV1(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The ``detail`` of an event; ``type`` repeats EventBridge's ``detail-type``.
 
     ``id`` is the same for every delivery of the same event: consumers can drop repeats. ``time`` is RFC 3339 in UTC.
-    ``resource_id`` is the request, async job or workflow execution. ``cost_micro_usd`` is a decimal string; absent
-    means unknown, never zero.
+    ``resource_id`` is the request, async job, batch or workflow execution. ``cost_micro_usd`` is a decimal string;
+    absent means unknown, never zero. ``requests`` is how many requests it stands for, absent means one: those of a
+    batch are recorded together. ``counts`` are of a batch; ``callback`` is set when its owner, or that of an async job,
+    wants to be told of the end.
 
     In mode ``admin``, ``resource_id`` is the key or queue that was changed, ``key_id`` the key (``-`` for a queue),
     ``actor`` the ARN of whoever did it, and ``changes`` what it is now, by field, as text.
@@ -66,6 +77,9 @@ class EventV1(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: EventError | None = None
     actor: str | None = None
     changes: Mapping[str, str] | None = None
+    requests: int = 1
+    counts: EventCounts | None = None
+    callback: bool = False
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,5 +93,5 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     sequence: str
     at: float
-    subject: RequestLogEntry | AsyncJob | Execution | AdminAction
+    subject: RequestLogEntry | AsyncJob | Batch | Execution | AdminAction
     before: str | None = None

@@ -25,6 +25,7 @@ class Mode(StrEnum):
 
     SYNC = "sync"
     ASYNC = "async"
+    BATCH = "batch"
     WORKFLOW = "workflow"
     ADMIN = "admin"
 
@@ -177,10 +178,14 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EmbeddingResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One vector per input, in the order of the inputs."""
+    """One vector per input, in the order of the inputs.
+
+    ``tokens_by_input`` is how many tokens each input had, where the provider says so; else it is empty.
+    """
 
     vectors: tuple[tuple[float, ...], ...]
     usage: Usage
+    tokens_by_input: tuple[int, ...] = ()
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ import msgspec
 
 from sluice.domain.errors import CallerError, ConfigurationError, ProviderRejectedError, SluiceError
 from sluice.domain.ids import id_pattern
-from sluice.domain.inference import ChatResult, Usage
+from sluice.domain.inference import Usage
 
 JOB_PREFIX: Final = "async"
 INTERNAL_ERROR: Final = "internal_error"
@@ -19,12 +19,17 @@ SERVER_ERROR: Final = "server_error"
 
 
 class JobStatus(StrEnum):
-    """queued → in_progress → completed | failed; a retry goes back to queued, a redrive from failed to in_progress."""
+    """queued → in_progress → completed | failed | cancelled.
+
+    A retry goes back to queued, a redrive from failed to in_progress. What is cancelled stays so, whatever its worker,
+    if it has one, comes to.
+    """
 
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"
     COMPLETED = "completed"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -72,6 +77,9 @@ class AsyncJob(msgspec.Struct, frozen=True, kw_only=True):
     ``permanent`` is set when it failed by its own fault: running it again is useless, so no delivery does.
     ``attempts`` counts the claims and fences them: only the newest may store an outcome. Every attempt has a
     ``response_key`` of its own, so that a slow worker that was given up cannot overwrite what a later one stored.
+    ``expires_at`` is when nothing of it is kept any more. With ``result_ttl_s`` callers see it for so long after it was
+    completed, at most; it is kept all the same, for messages that come late.
+    ``callback_url`` is where its end is told.
     """
 
     id: str
@@ -89,10 +97,20 @@ class AsyncJob(msgspec.Struct, frozen=True, kw_only=True):
     final_attempt: bool = False
     permanent: bool = False
     completed_at: int | None = None
+    cancelled_at: int | None = None
     allowed_models: tuple[str, ...] | None = None
+    result_ttl_s: int | None = None
+    callback_url: str | None = None
     error: Failure | None = None
     usage: Usage | None = None
     cost_micro_usd: Decimal | None = None
+
+    @property
+    def forgotten_at(self) -> int:
+        """When callers see nothing of it any more."""
+        if self.status is not JobStatus.COMPLETED or self.result_ttl_s is None or self.completed_at is None:
+            return self.expires_at
+        return min(self.expires_at, self.completed_at + self.result_ttl_s)
 
     def lost_at(self, now: float) -> bool:
         """Whether it has failed unrecorded: a worker that dies on the last attempt cannot say so itself."""
@@ -125,6 +143,10 @@ class AsyncJob(msgspec.Struct, frozen=True, kw_only=True):
         job = self._settled(JobStatus.FAILED, now)
         return msgspec.structs.replace(job, completed_at=now, error=error, permanent=permanent)
 
+    def cancelled(self, *, now: int) -> Self:
+        """This job, not wanted any more."""
+        return msgspec.structs.replace(self._settled(JobStatus.CANCELLED, now), cancelled_at=now, error=None)
+
     def given_up(self, *, now: int) -> Self:
         """This job, failed because nobody is left to work on it; a redrive may run it again.
 
@@ -143,19 +165,15 @@ class AsyncJob(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, status=status, updated_at=now, lease_until=None, final_attempt=False)
 
 
-class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept in the bucket of a finished job. ``target`` is the route target that answered."""
-
-    result: ChatResult
-    target: str
-
-
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as its caller sees it now. ``answer`` is set exactly when it is completed, ``error`` when it failed."""
+    """A job as its caller sees it now. ``answer`` is set exactly when it is completed, ``error`` when it failed.
+
+    ``answer`` is JSON: the document that the sync route would have answered.
+    """
 
     job: AsyncJob
     status: JobStatus
-    answer: StoredAnswer | None = None
+    answer: bytes | None = None
     error: Failure | None = None
 
 
@@ -190,19 +208,7 @@ class JobPointer(msgspec.Struct, frozen=True, kw_only=True):
     receives: Annotated[int, msgspec.Meta(ge=0)] = 0
     waits: Annotated[int, msgspec.Meta(ge=0)] = 0
 
-
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """One message as the queue handed it out. ``pointer`` of ``None``: it could not be read.
-
-    ``receive_count`` is how often the queue handed this message out, this time included.
-    """
-
-    message_id: str
-    receipt_handle: str
-    receive_count: int
-    pointer: JobPointer | None
-
     @property
-    def tries(self) -> int:
-        """How many receives were or are attempts: those of this message, and of the ones that it replaces."""
-        return self.receive_count + (self.pointer.receives if self.pointer else 0)
+    def subject(self) -> str:
+        """The job's id."""
+        return self.id

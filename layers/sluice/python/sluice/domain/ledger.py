@@ -14,6 +14,8 @@ Buckets
 -------
 Holds are added up by the time until which they live at most (:func:`bucket_of`). One that nobody settled, because its
 function was killed, comes back when its bucket has expired: what the request log has of it is spent, the rest is free.
+What is set aside for a batch (:class:`~sluice.domain.batches.Funds`) is committed and in no bucket: the batch's own
+item says how much it is, and every change of the one is a change of the other in the same transaction.
 
 Shards
 ------

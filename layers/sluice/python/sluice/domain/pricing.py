@@ -19,9 +19,13 @@ Every count that is part of another one is held to it, so that no token is bille
 
 What is not known
 -----------------
-No price, a rate that is negative or not a number (how some price lists say "it varies"), or batch work at a target
-without batch rates: the cost is ``None``. Unknown is never zero. A rate that no token of the request needs does not
-matter.
+No price, or a rate that is negative or not a number (how some price lists say "it varies"): the cost is ``None``.
+Unknown is never zero. A rate that no token of the request needs does not matter.
+
+Batches
+-------
+The lines of a batch are charged at the target's batch rates, for long prompts too, and at its ordinary ones where it
+has none. Sluice asks the provider's ordinary service for both: the batch rates say what the operator charges for them.
 
 The most it can be
 ------------------
@@ -60,8 +64,8 @@ class Tier(Rates, frozen=True, kw_only=True):
 class Price(Rates, frozen=True, kw_only=True):
     """The price of one target. ``version`` says which price list a stored cost was computed with.
 
-    ``tiers`` replace the rates for long prompts; ``batch`` holds the rates of the provider's own batch service, which
-    knows no tiers. ``per_request_usd`` is charged once a call, on top of the tokens.
+    ``tiers`` replace the rates for long prompts; ``batch`` replaces all of them for the lines of batches, and knows no
+    tiers. ``per_request_usd`` is charged once a call, on top of the tokens, in batches too.
     """
 
     version: str
@@ -102,8 +106,10 @@ def cost_micro_usd(usage: Usage, price: Price | None, *, batch: bool = False) ->
 
 
 def _rates(usage: Usage, price: Price | None, *, batch: bool) -> Rates | None:
-    if price is None or batch:
-        return price.batch if price else None
+    if price is None:
+        return None
+    if batch and price.batch is not None:
+        return price.batch
     reached = [tier for tier in price.tiers if usage.input_tokens > tier.above_input_tokens]
     return max(reached, key=lambda tier: tier.above_input_tokens, default=price)
 
@@ -145,15 +151,15 @@ class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
             return calls * self.per_call + input_tokens * self.per_input_token + output_tokens * self.per_output_token
 
 
-def ceiling(price: Price | None, *, input_tokens: int, writes: bool) -> Ceiling | None:
+def ceiling(price: Price | None, *, input_tokens: int, writes: bool, batch: bool = False) -> Ceiling | None:
     """What calls of up to ``input_tokens`` tokens cost at most; ``None`` when there is no telling.
 
     Of the tiers those count that so many tokens reach. ``writes`` says whether there will be output at all: the rates
-    of tokens that there cannot be do not matter.
+    of tokens that there cannot be do not matter. ``batch`` says that they are calls for lines of a batch.
     """
     if price is None:
         return None
-    lists = [price, *(tier for tier in price.tiers if input_tokens > tier.above_input_tokens)]
+    lists = _lists(price, input_tokens, batch=batch)
     reads = [rate for each in lists for rate in _input_rates(each)] if input_tokens else []
     written = [rate for each in lists for rate in _output_rates(each)] if writes else []
     if not all(map(_is_fixed, (price.per_request_usd, *reads, *written))):
@@ -164,6 +170,13 @@ def ceiling(price: Price | None, *, input_tokens: int, writes: bool) -> Ceiling 
             per_input_token=max(reads, default=Decimal(0)),
             per_output_token=max(written, default=Decimal(0)),
         )
+
+
+def _lists(price: Price, input_tokens: int, *, batch: bool) -> Sequence[Rates]:
+    """The rates by any of which a call with up to so many tokens may be charged."""
+    if batch and price.batch is not None:
+        return (price.batch,)
+    return (price, *(tier for tier in price.tiers if input_tokens > tier.above_input_tokens))
 
 
 def _input_rates(rates: Rates) -> Iterable[Decimal]:

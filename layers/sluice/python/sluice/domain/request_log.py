@@ -27,8 +27,10 @@ class RequestLogEntry(msgspec.Struct, frozen=True, kw_only=True):
     (an answer that was repaired, a request that was hedged) ``charges`` has each, so that every cost can be reckoned
     again from its tokens. A request that failed can still have been billed.
 
-    ``hold`` is the reference of the ledger's hold (:class:`~sluice.domain.ledger.Hold`) that it was settled against;
-    ``cached`` says that the answer came from the cache, at no cost.
+    ``hold`` is the reference of the ledger's hold (:class:`~sluice.domain.ledger.Hold`) that it was settled against, or
+    the id of the batch that had money set aside for it; ``cached`` says that the answer came from the cache, at no
+    cost. ``requests`` is how many requests the entry stands for: the lines of a batch are entered together, by model
+    and target, as they are recorded.
     """
 
     request_id: str
@@ -50,3 +52,4 @@ class RequestLogEntry(msgspec.Struct, frozen=True, kw_only=True):
     fallbacks: int = 0
     hold: str | None = None
     cached: bool = False
+    requests: int = 1

@@ -48,11 +48,13 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """What a request is expected to use, as far as it can be told beforehand.
 
     ``output_bound`` is the caller's own limit. ``writes`` says whether the model writes at all: an embedding does not.
+    ``batch`` says that it is a line of a batch, which has rates of its own.
     """
 
     input_tokens: int = 0
     output_bound: int | None = None
     writes: bool = False
+    batch: bool = False
 
     @classmethod
     def of(cls, request: object) -> "Demand":
@@ -92,7 +94,7 @@ def expected_cost(demand: Demand, target: Target, health: Health) -> Decimal | N
         output_tokens=demand.output_tokens(target, health),
         cache_read_tokens=int(demand.input_tokens * min(health.cached_share or 0.0, 1.0)),
     )
-    return cost_micro_usd(usage, target.price)
+    return cost_micro_usd(usage, target.price, batch=demand.batch)
 
 
 def in_order(

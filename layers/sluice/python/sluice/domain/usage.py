@@ -21,7 +21,8 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over units of work.
 
     ``requests`` counts all, ``failed`` and ``cached`` those of them that were, ``unpriced`` those that used tokens at a
-    cost nobody knows; ``cost_micro_usd`` is that of all others.
+    cost nobody knows; ``cost_micro_usd`` is that of all others. An entry that stands for several requests counts as so
+    many, in all of these.
     """
 
     requests: int = 0
@@ -34,13 +35,13 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, entry: RequestLogEntry) -> "Tally":
-        """One unit of work."""
-        usage = entry.usage
+        """What one entry stands for."""
+        usage, requests = entry.usage, entry.requests
         return cls(
-            requests=1,
-            failed=int(entry.outcome is not Outcome.COMPLETED),
-            cached=int(entry.cached),
-            unpriced=int(usage is not None and entry.cost_micro_usd is None),
+            requests=requests,
+            failed=requests if entry.outcome is not Outcome.COMPLETED else 0,
+            cached=requests if entry.cached else 0,
+            unpriced=requests if usage is not None and entry.cost_micro_usd is None else 0,
             input_tokens=usage.input_tokens if usage else 0,
             output_tokens=usage.output_tokens if usage else 0,
             cost_micro_usd=entry.cost_micro_usd or Decimal(0),

@@ -18,8 +18,9 @@ from sluice.adapters.packed import CONTENT_TYPE, Bodies
 from sluice.adapters.s3_objects import S3Objects
 from sluice.adapters.sagemaker import SageMaker
 from sluice.adapters.secretsmanager import Secret
-from sluice.domain.ports import ObjectStore, RouteSource
+from sluice.domain.ports import ModelProvider, ObjectStore, RouteSource
 from sluice.domain.resilience import CircuitPolicy
+from sluice.domain.routing import ProviderName
 from sluice.runtime import http
 from sluice.runtime.clients import client, trust
 from sluice.runtime.settings import InferenceSettings, ReplaySettings, TableSettings
@@ -43,7 +44,8 @@ def table(settings: TableSettings) -> Table:
     return Table(client("dynamodb"), settings.table_name)
 
 
-def _impatient_table(settings: TableSettings) -> Table:
+def impatient_table(settings: TableSettings) -> Table:
+    """The one table, asked once and not for long."""
     return Table(client("dynamodb", **IMPATIENT), settings.table_name)
 
 
@@ -57,10 +59,15 @@ def routes(settings: TableSettings) -> RouteSource:
 def _watch(settings: InferenceSettings) -> WatchTargets:
     """What this container knows of the targets' health; one, however many services ask."""
     return WatchTargets(
-        DynamoDBTargetStates(_impatient_table(settings)),
-        CircuitPolicy(failures=settings.circuit_failures, open_s=settings.circuit_open_seconds),
+        DynamoDBTargetStates(impatient_table(settings)),
+        circuit_policy(settings),
         cache_s=settings.circuit_cache_seconds,
     )
+
+
+def circuit_policy(settings: InferenceSettings) -> CircuitPolicy:
+    """When circuits open, and for how long."""
+    return CircuitPolicy(failures=settings.circuit_failures, open_s=settings.circuit_open_seconds)
 
 
 def idempotency(settings: ReplaySettings) -> Idempotency:
@@ -72,7 +79,7 @@ def idempotency(settings: ReplaySettings) -> Idempotency:
 def answer_cache(settings: InferenceSettings) -> AnswerCache:
     """The answers that may be given again."""
     bodies = Bodies(lambda: _responses(client("s3", **IMPATIENT), settings.bucket_name))
-    return AnswerCache(DynamoDBAnswers(_impatient_table(settings), bodies))
+    return AnswerCache(DynamoDBAnswers(impatient_table(settings), bodies))
 
 
 def _responses(s3: "S3Client", bucket_name: str) -> ObjectStore:
@@ -80,33 +87,38 @@ def _responses(s3: "S3Client", bucket_name: str) -> ObjectStore:
     return S3Objects(s3, bucket_name, content_type=CONTENT_TYPE, denied_is_missing=True)
 
 
-def inference(settings: InferenceSettings) -> Inference:
-    """Everything it takes to get an answer from a model."""
+def providers(settings: InferenceSettings) -> Mapping[ProviderName, ModelProvider]:
+    """Every provider. Connections and the models inside this container belong to them: make them once."""
     secret = Secret(client("secretsmanager"), settings.provider_secret_arn)
     attempt_timeout_s = settings.attempt_timeout_seconds
+    return {
+        # Retries are ours: botocore's own would hide throttles from the failover and outlive the deadline.
+        "bedrock": Bedrock(
+            lambda timeout_s: client("bedrock-runtime", read_timeout_s=timeout_s, max_attempts=1),
+            longest_timeout_s=attempt_timeout_s,
+        ),
+        "openai_compatible": OpenAICompatible(secret, trust=trust()),
+        "sagemaker": SageMaker(
+            lambda timeout_s: client("sagemaker-runtime", read_timeout_s=timeout_s, max_attempts=1),
+            longest_timeout_s=attempt_timeout_s,
+        ),
+        "in_process": InProcess(),
+    }
+
+
+def inference(settings: InferenceSettings) -> Inference:
+    """Everything it takes to get an answer from a model."""
     return Inference(
         routes=routes(settings),
-        providers={
-            # Retries are ours: botocore's own would hide throttles from the failover and outlive the deadline.
-            "bedrock": Bedrock(
-                lambda timeout_s: client("bedrock-runtime", read_timeout_s=timeout_s, max_attempts=1),
-                longest_timeout_s=attempt_timeout_s,
-            ),
-            "openai_compatible": OpenAICompatible(secret, trust=trust()),
-            "sagemaker": SageMaker(
-                lambda timeout_s: client("sagemaker-runtime", read_timeout_s=timeout_s, max_attempts=1),
-                longest_timeout_s=attempt_timeout_s,
-            ),
-            "in_process": InProcess(),
-        },
+        providers=providers(settings),
         request_log=DynamoDBRequestLog(table(settings), ttl_days=settings.request_log_ttl_days),
         # It counts, so it has to know itself what may be repeated.
-        ledger=DynamoDBLedger(_impatient_table(settings)),
+        ledger=DynamoDBLedger(impatient_table(settings)),
         answers=answer_cache(settings),
         watch=_watch(settings),
         policy=RetryPolicy(
             max_attempts=settings.max_attempts,
-            attempt_timeout_s=attempt_timeout_s,
+            attempt_timeout_s=settings.attempt_timeout_seconds,
             hedge_after_s=settings.hedge_after_ms / 1000 if settings.hedge_after_ms else None,
         ),
         max_output_tokens=settings.max_output_tokens,

@@ -47,11 +47,18 @@ def trust() -> dict[str, Any]:
 
 
 @cache
-def client(service: str, *, read_timeout_s: float = READ_TIMEOUT_S, max_attempts: int = MAX_ATTEMPTS) -> Any:
+def client(
+    service: str,
+    *,
+    read_timeout_s: float = READ_TIMEOUT_S,
+    max_attempts: int = MAX_ATTEMPTS,
+    endpoint_url: str | None = None,
+) -> Any:
     """The client of an AWS service, by botocore's name for it (``dynamodb``, ``bedrock-runtime`` …).
 
     ``read_timeout_s`` is the longest wait for an answer; ``max_attempts`` counts the first try, so 1 means no retries
-    inside botocore. Region, credentials and endpoint come from where botocore finds them.
+    inside botocore. Region, credentials and endpoint come from where botocore finds them; ``endpoint_url`` is for what
+    is known to others under another address.
     """
     config = Config(
         connect_timeout=min(CONNECT_TIMEOUT_S, read_timeout_s),
@@ -64,9 +71,14 @@ def client(service: str, *, read_timeout_s: float = READ_TIMEOUT_S, max_attempts
         # The table's adapter makes every parameter from typed values, and DynamoDB checks them all the same: walking
         # through each item once more is a tenth of the call. Elsewhere callers' own values get into the parameters.
         parameter_validation=service != "dynamodb",
+        # Of a multipart upload for which botocore has asked for checksums, S3 wants to be told that of every part, even
+        # of those that it copied itself. What is sent over TLS has arrived as it was sent.
+        request_checksum_calculation="when_required",
+        # For URLs that others use, botocore's choice would be a signature that S3 refuses where KMS encrypts.
+        signature_version="s3v4" if service == "s3" else None,
         # The local cloud and its buckets live on one host name, so virtual-host addressing cannot work there.
         s3={"addressing_style": "path"} if "AWS_ENDPOINT_URL" in os.environ else None,
     )
     with _making:
         # The stubs know a service only by a literal name; whoever asks for a client knows its type.
-        return cast("Any", _session()).create_client(service, config=config)
+        return cast("Any", _session()).create_client(service, config=config, endpoint_url=endpoint_url)

@@ -3,18 +3,23 @@
 Apart from :mod:`sluice.runtime.bootstrap`, so that sync functions do not load at cold start what they never use.
 """
 
+from sluice.adapters.dynamodb_dead_letters import DynamoDBDeadLetterReasons
 from sluice.adapters.dynamodb_executions import DynamoDBExecutions
 from sluice.adapters.dynamodb_jobs import DynamoDBJobs
 from sluice.adapters.dynamodb_keys import DynamoDBKeys
 from sluice.adapters.dynamodb_stream import DynamoDBStream
 from sluice.adapters.eventbridge import EventBridge
 from sluice.adapters.s3_objects import S3Objects
-from sluice.adapters.sqs_jobs import SqsJobs
+from sluice.adapters.sqs_queue import SqsQueue
 from sluice.adapters.stepfunctions import StepFunctions
-from sluice.domain.ports import ExecutionStore, JobQueue, JobStore, ObjectStore, WorkflowEngine
+from sluice.domain.deliveries import QueueName
+from sluice.domain.jobs import JobPointer
+from sluice.domain.ports import ExecutionStore, JobStore, ObjectStore, WorkflowEngine, WorkQueue
 from sluice.runtime import bootstrap
 from sluice.runtime.clients import client
+from sluice.runtime.endpoints import InferenceEndpoints
 from sluice.runtime.settings import InferenceSettings, Settings, TableSettings
+from sluice.services.consume import Consumer
 from sluice.services.finish_workflow import FinishWorkflow
 from sluice.services.key_holders import KeyHolders
 from sluice.services.publish_events import PublishEvents
@@ -29,6 +34,7 @@ from sluice.services.submit_job import SubmitJob
 def submit_job(settings: TableSettings, *, bucket_name: str, queue_url: str, result_ttl_days: int) -> SubmitJob:
     """Accepting asynchronous requests."""
     return SubmitJob(
+        endpoints=InferenceEndpoints(),
         routes=bootstrap.routes(settings),
         objects=_objects(bucket_name),
         jobs=_jobs(settings),
@@ -42,19 +48,23 @@ def run_job(
 ) -> RunJob:
     """Working on asynchronous requests."""
     return RunJob(
-        inference=bootstrap.inference(settings),
+        endpoints=InferenceEndpoints(bootstrap.inference(settings)),
         holders=_holders(settings),
         objects=_objects(bucket_name),
         jobs=_jobs(settings),
-        queue=_queue(queue_url),
-        max_receive_count=max_receive_count,
-        retry_base_s=retry_base_s,
-        start_needs_s=settings.attempt_timeout_seconds,
+        consumer=Consumer(
+            queue=_queue(queue_url),
+            reasons=DynamoDBDeadLetterReasons(bootstrap.table(settings)),
+            queue_name=QueueName.ASYNC,
+            max_receive_count=max_receive_count,
+            retry_base_s=retry_base_s,
+            start_needs_s=settings.attempt_timeout_seconds,
+        ),
     )
 
 
 def read_job(settings: TableSettings, *, bucket_name: str) -> ReadJob:
-    """Telling what became of asynchronous requests."""
+    """Telling what became of asynchronous requests, and cancelling them."""
     return ReadJob(jobs=_jobs(settings), objects=_objects(bucket_name))
 
 
@@ -111,8 +121,8 @@ def _jobs(settings: TableSettings) -> JobStore:
     return DynamoDBJobs(bootstrap.table(settings))
 
 
-def _queue(queue_url: str) -> JobQueue:
-    return SqsJobs(client("sqs"), queue_url)
+def _queue(queue_url: str) -> WorkQueue[JobPointer]:
+    return SqsQueue(client("sqs"), queue_url)
 
 
 def _executions(settings: TableSettings) -> ExecutionStore:

@@ -1,7 +1,9 @@
 """Idempotency-Key on routes of the API: ``@idempotent`` answers a repeated request with what it was answered before."""
 
 import functools
+import re
 from collections.abc import Callable, Generator
+from typing import Final
 
 import msgspec
 
@@ -10,6 +12,8 @@ from sluice.runtime.api import ApiRequest, ApiResponse, EventStream, Handler
 from sluice.runtime.invocation import SAFETY_MARGIN_S
 from sluice.services.idempotency import Idempotency
 from sluice.telemetry import logs
+
+_BOUNDARY: Final = re.compile(r'^multipart/form-data;.*\bboundary="?([^";]+)', re.IGNORECASE)
 
 
 def idempotent(build: Callable[[], Idempotency]) -> Callable[[Handler], Handler]:
@@ -93,7 +97,13 @@ def _finish(replays: Idempotency, claim: ReplayClaim, response: StoredResponse) 
 
 def _fingerprint(request: ApiRequest) -> str:
     parameters = {**request.query, **{f"{{{name}}}": value for name, value in request.path_parameters.items()}}
-    return fingerprint_of(request.method, request.resource, parameters, request.body)
+    return fingerprint_of(request.method, request.resource, parameters, _told(request))
+
+
+def _told(request: ApiRequest) -> bytes:
+    """The body, without the boundary that a client thinks up anew each time it sends the same form."""
+    boundary = _BOUNDARY.search(request.headers.get("content-type", ""))
+    return request.body.replace(boundary[1].encode(), b"") if boundary else request.body
 
 
 def _encoded(response: ApiResponse) -> StoredResponse:

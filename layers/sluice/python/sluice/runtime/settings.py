@@ -35,6 +35,21 @@ class TableSettings(Settings, frozen=True, kw_only=True):
     table_name: Text
 
 
+class QueueSettings(TableSettings, frozen=True, kw_only=True):
+    """What every function is told that looks after the queues: each of them, and its dead-letter queue."""
+
+    async_queue_url: Text
+    async_dlq_url: Text
+    batches_queue_url: Text
+    batches_dlq_url: Text
+    chunks_queue_url: Text
+    chunks_dlq_url: Text
+    assembly_queue_url: Text
+    assembly_dlq_url: Text
+    webhooks_queue_url: Text
+    webhooks_dlq_url: Text
+
+
 class ReplaySettings(TableSettings, frozen=True, kw_only=True):
     """What every function is told that answers a repeated request as it was answered before.
 
@@ -44,6 +59,35 @@ class ReplaySettings(TableSettings, frozen=True, kw_only=True):
 
     bucket_name: Text
     idempotency_ttl_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 86_400
+
+
+class FileSettings(ReplaySettings, frozen=True, kw_only=True):
+    """What every function is told that keeps files for callers, for ``file_ttl_days`` at most.
+
+    URLs that lead around Sluice are good for ``presign_seconds``, and never for longer than the function's own
+    credentials. They begin with ``presign_endpoint_url`` where the bucket's own address would not do.
+    """
+
+    file_ttl_days: Days
+    max_file_bytes: Annotated[int, Meta(ge=1, le=5_000_000_000_000)]
+    presign_seconds: Annotated[int, Meta(ge=1, le=604_800)]
+    presign_endpoint_url: Text | None = None
+
+
+class BatchSettings(ReplaySettings, frozen=True, kw_only=True):
+    """What the function is told that takes batches.
+
+    ``window`` is how many chunks of a batch may be out at once; a batch is looked after every ``watch_seconds``. It is
+    kept for ``result_ttl_days``, its files for ``file_ttl_days`` at most.
+    """
+
+    batches_queue_url: Text
+    assembly_queue_url: Text
+    result_ttl_days: Days
+    file_ttl_days: Days
+    window: Annotated[int, Meta(ge=1, le=1_000)]
+    watch_seconds: Annotated[int, Meta(ge=1, le=900)] = 60
+    webhooks_allow_private: bool = False
 
 
 class InferenceSettings(ReplaySettings, frozen=True, kw_only=True):

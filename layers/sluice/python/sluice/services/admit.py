@@ -50,16 +50,26 @@ class Admit:
         self._now = now
 
     def request(
-        self, caller: Caller, request: object, target: Target, deadline: Deadline, charges: list[Charge]
+        self,
+        caller: Caller,
+        request: object,
+        target: Target,
+        deadline: Deadline,
+        charges: list[Charge],
+        *,
+        batch: bool = False,
     ) -> "Admission":
         """Hold what ``request`` comes to at ``target``; ``charges`` is where what it is charged will be found.
+
+        ``batch`` says that it is a line of a batch, which has rates of its own.
 
         :raises LimitError: it does not fit.
         :raises StateError: nobody can tell whether it does.
         """
-        ask = _ask(bound_of(request, target, most=self._most), target)
+        ask = _ask(bound_of(request, target, most=self._most), target, batch=batch)
         hold = self._reserve(caller, ask, deadline)
-        return Admission(self._ledger, hold, ask, limits=caller.limits, most=self._most, charges=charges)
+        limits = caller.limits
+        return Admission(self._ledger, hold, ask, limits=limits, most=self._most, charges=charges, batch=batch)
 
     def cached(self, caller: Caller, deadline: Deadline) -> "Admission":
         """As :meth:`request`, for an answer that costs nobody anything: it is one request all the same."""
@@ -89,8 +99,10 @@ class Admission:
         limits: Limits,
         most: int | None = None,
         charges: list[Charge] | None = None,
+        batch: bool = False,
     ) -> None:
         self.hold = hold
+        self._batch = batch
         self._ledger = ledger
         self._admitted = hold
         self._limits = limits
@@ -171,7 +183,7 @@ class Admission:
 
     def _cost(self, request: object, target: Target) -> Decimal:
         bound = bound_of(self.sent(request, target), target, most=self._most)
-        dearest = _dearest(bound, target)
+        dearest = _dearest(bound, target, batch=self._batch)
         if dearest is None:
             raise without_price()
         return dearest.cost(calls=bound.calls, input_tokens=bound.input_tokens, output_tokens=bound.output_tokens)
@@ -203,9 +215,9 @@ def bound_of(request: Any, target: Target, *, most: int | None) -> Bound:
     return Bound()
 
 
-def is_payable(request: object, target: Target) -> bool:
+def is_payable(request: object, target: Target, *, batch: bool = False) -> bool:
     """Whether anybody can tell what ``request`` costs at ``target``, which a budget has to know."""
-    return _dearest(bound_of(request, target, most=None), target) is not None
+    return _dearest(bound_of(request, target, most=None), target, batch=batch) is not None
 
 
 def without_price() -> PermissionDeniedError:
@@ -217,13 +229,15 @@ def without_price() -> PermissionDeniedError:
     )
 
 
-def _dearest(bound: Bound, target: Target) -> Ceiling | None:
-    return ceiling(target.price, input_tokens=bound.input_tokens, writes=bound.output_tokens > 0)
+def _dearest(bound: Bound, target: Target, *, batch: bool) -> Ceiling | None:
+    return ceiling(target.price, input_tokens=bound.input_tokens, writes=bound.output_tokens > 0, batch=batch)
 
 
-def _ask(bound: Bound, target: Target) -> Ask:
+def _ask(bound: Bound, target: Target, *, batch: bool) -> Ask:
     # Without a price nothing can be held; keys with a budget are never led to such a target.
-    dearest = _dearest(bound, target) or Ceiling(per_call=ZERO, per_input_token=ZERO, per_output_token=ZERO)
+    dearest = _dearest(bound, target, batch=batch) or Ceiling(
+        per_call=ZERO, per_input_token=ZERO, per_output_token=ZERO
+    )
     return Ask(
         tokens=bound.input_tokens,
         cost_micro_usd=dearest.cost(calls=bound.calls, input_tokens=bound.input_tokens, output_tokens=0),

@@ -34,7 +34,7 @@ from sluice.domain.errors import (
     StateError,
     UnsupportedByTargetError,
 )
-from sluice.domain.resilience import Verdict, verdict_on
+from sluice.domain.resilience import Verdict
 from sluice.domain.routing import Target
 from sluice.services.streams import ProviderStream
 from sluice.services.watch_targets import Permit, WatchTargets
@@ -260,8 +260,7 @@ class Attempts(Generic[Result]):
             self.progress.attempts -= 1
             self._watch.report(permit, Verdict.NOTHING, operation=self._operation)
             return
-        retry_after_s = error.retry_after_s if isinstance(error, ProviderError) else None
-        self._watch.report(permit, verdict_on(error), operation=self._operation, retry_after_s=retry_after_s)
+        self._watch.lost(permit, error, operation=self._operation)
         if isinstance(error, ProviderError):
             self._failed.append(error)
             attempt = self.progress.attempts

@@ -259,7 +259,14 @@ class Inference:
         return self._settlement.answered(work, won.target, won.result)
 
     def _choose(self, work: Work[Any]) -> Selection:
-        selection = self._select(work.request, work.operation, work.caller, work.preferences, streaming=work.streaming)
+        selection = self._select(
+            work.request,
+            work.operation,
+            work.caller,
+            work.preferences,
+            streaming=work.streaming,
+            batch=work.is_batch,
+        )
         work.demand, work.measured = selection.demand, selection.measured
         work.caching = caching_of(work.preferences, selection.cache_ttl_s)
         return selection
@@ -279,7 +286,9 @@ class Inference:
 
     def _hold(self, work: Work[Any], selection: Selection) -> None:
         target = self._first(selection)
-        work.admission = self._admit.request(work.caller, work.request, target, work.deadline, work.charges)
+        work.admission = self._admit.request(
+            work.caller, work.request, target, work.deadline, work.charges, batch=work.is_batch
+        )
 
     def _first(self, selection: Selection) -> Target:
         """The target that will probably be asked first."""
@@ -290,7 +299,8 @@ class Inference:
         self, work: Work[Any], selection: Selection, call: Call[Outcome]
     ) -> tuple[Won[Outcome], Attempts[Outcome]]:
         policy = self._policy
-        if selection.hedge_after_ms is not None:
+        # Nobody waits for the line of a batch, and a hedge may cost a second answer.
+        if selection.hedge_after_ms is not None and work.mode is not Mode.BATCH:
             policy = msgspec.structs.replace(policy, hedge_after_s=selection.hedge_after_ms / 1000)
         attempts = Attempts(
             call,

@@ -12,7 +12,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 from sluice.domain.audit import AdminAction
-from sluice.domain.events import NO_KEY, SCHEMA_VERSION, Change, EventError, EventUsage, EventV1
+from sluice.domain.batches import ENDED, Batch, BatchError, BatchStatus
+from sluice.domain.events import NO_KEY, SCHEMA_VERSION, Change, EventCounts, EventError, EventUsage, EventV1
 from sluice.domain.inference import Mode, Usage
 from sluice.domain.jobs import AsyncJob, Failure, JobStatus
 from sluice.domain.ports import ChangeReader, EventBus
@@ -73,12 +74,16 @@ def event_of(change: Change, *, environment: str) -> EventV1 | None:
         return _of_request(subject, change.at, event_id, environment)
     if isinstance(subject, AsyncJob):
         return _of_job(subject, event_id, environment)
+    if isinstance(subject, Batch):
+        return _of_batch(subject, event_id, environment)
     if isinstance(subject, AdminAction):
         return _of_action(subject, event_id, environment)
     return _of_execution(subject, event_id, environment)
 
 
-_UNFINISHED: Final = frozenset({JobStatus.QUEUED, JobStatus.IN_PROGRESS, ExecutionStatus.RUNNING})
+_UNFINISHED: Final = frozenset(
+    {JobStatus.QUEUED, JobStatus.IN_PROGRESS, ExecutionStatus.RUNNING} | (frozenset(BatchStatus) - ENDED)
+)
 
 
 def _of_request(entry: RequestLogEntry, at: float, event_id: str, environment: str) -> EventV1:
@@ -98,11 +103,12 @@ def _of_request(entry: RequestLogEntry, at: float, event_id: str, environment: s
         cost_micro_usd=_decimal(entry.cost_micro_usd),
         latency_ms=entry.latency_ms,
         error=None if entry.error_code is None else EventError(code=entry.error_code),
+        requests=entry.requests,
     )
 
 
 def _of_job(job: AsyncJob, event_id: str, environment: str) -> EventV1:
-    ended = job.completed_at or job.updated_at
+    ended = job.completed_at or job.cancelled_at or job.updated_at
     return EventV1(
         schema_version=SCHEMA_VERSION,
         id=event_id,
@@ -118,7 +124,38 @@ def _of_job(job: AsyncJob, event_id: str, environment: str) -> EventV1:
         cost_micro_usd=_decimal(job.cost_micro_usd),
         latency_ms=(ended - job.created_at) * 1000,
         error=_error(job.error),
+        callback=job.callback_url is not None,
     )
+
+
+def _of_batch(batch: Batch, event_id: str, environment: str) -> EventV1:
+    return EventV1(
+        schema_version=SCHEMA_VERSION,
+        id=event_id,
+        type=f"sluice.batch.{batch.status.value}",
+        # Nothing is written to a batch that has ended.
+        time=_rfc3339(batch.updated_at),
+        environment=environment,
+        key_id=batch.key_id,
+        mode=Mode.BATCH,
+        resource_id=batch.id,
+        status=batch.status.value,
+        model=batch.model,
+        usage=_usage(batch.usage),
+        cost_micro_usd=_decimal(batch.cost_micro_usd),
+        latency_ms=(batch.updated_at - batch.created_at) * 1000,
+        error=_first(batch.errors),
+        counts=EventCounts(total=batch.lines, completed=batch.completed, failed=batch.failed),
+        callback=batch.callback_url is not None,
+    )
+
+
+def _first(errors: Sequence[BatchError]) -> EventError | None:
+    """What is wrong with a batch. Words about a single line may quote it, so they are left to its owner."""
+    if not errors:
+        return None
+    first = errors[0]
+    return EventError(code=first.code, message=first.message[:1000] if first.line is None else None)
 
 
 def _of_execution(execution: Execution, event_id: str, environment: str) -> EventV1:

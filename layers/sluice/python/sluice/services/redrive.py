@@ -8,7 +8,7 @@ from typing import Final
 from sluice.domain.audit import Administrator, AdminVerb
 from sluice.domain.deadline import Deadline
 from sluice.domain.errors import NotFoundError
-from sluice.domain.ports import AuditLog, DeadLetters
+from sluice.domain.ports import AuditLog, DeadLetterReasons, DeadLetters
 from sluice.domain.redrive import DeadLetter, Redriven
 
 # Enough for what was received to be moved or released, and for the record and the answer.
@@ -17,10 +17,11 @@ MARGIN_S: Final = 5.0
 
 @dataclass(frozen=True)
 class Redrive:
-    """Redrives the queues of the platform, by name."""
+    """Redrives the queues of the platform, by name. The reasons for what is moved are forgotten."""
 
     queues: Mapping[str, DeadLetters]
     audit: AuditLog
+    reasons: DeadLetterReasons
     now: Callable[[], float] = time.time
 
     def redrive(self, name: str, by: Administrator, *, before_ms: int | None, deadline: Deadline) -> Redriven:
@@ -35,7 +36,7 @@ class Redrive:
         if letters is None:
             raise NotFoundError(f"There is no queue of this name; there is: {', '.join(self.queues)}.", param="name")
         before_ms = letters.now_ms() if before_ms is None else before_ms
-        run = _Run(letters, before_ms, deadline)
+        run = _Run(letters, before_ms, deadline, forget=lambda letter: self.reasons.forget(name, letter.message_id))
         try:
             run.move()
         finally:
@@ -49,10 +50,13 @@ class Redrive:
 class _Run:
     """One request's share of a redrive."""
 
-    def __init__(self, letters: DeadLetters, before_ms: int, deadline: Deadline) -> None:
+    def __init__(
+        self, letters: DeadLetters, before_ms: int, deadline: Deadline, *, forget: Callable[[DeadLetter], None]
+    ) -> None:
         self._letters = letters
         self._before_ms = before_ms
         self._deadline = deadline
+        self._forget = forget
         self.moved = 0
         self.done = False
 
@@ -67,6 +71,7 @@ class _Run:
                 else:
                     self._letters.move(letter)
                     self.moved += 1
+                    self._forget(letter)
         finally:
             for letter in held:
                 self._letters.release(letter)

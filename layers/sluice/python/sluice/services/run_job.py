@@ -1,177 +1,164 @@
 """Work on asynchronous requests: every delivery of every message ends in the right state, however often it comes.
 
 A job that its key's limits have no room for now is not attempted: its message is replaced by one that comes later, and
-so on for as long as it takes. One that no waiting helps has failed for good.
+so on for as long as it takes. One that no waiting helps has failed for good. What is cancelled while a worker has it is
+worked on to its end, as its model has been asked, but nothing of it is stored except what it cost.
 """
 
 import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from sluice.domain.deadline import Deadline
+from sluice.domain.deliveries import Delivery, Unreadable
 from sluice.domain.errors import (
     ConfigurationError,
+    InvalidRequestError,
+    LeasedError,
     LimitError,
     NotFoundError,
     ProviderAuthError,
-    ProviderError,
     SluiceError,
     StateConflictError,
     StateError,
 )
-from sluice.domain.inference import ChatRequest, Mode
-from sluice.domain.jobs import (
-    AsyncJob,
-    ClaimOutcome,
-    Delivery,
-    Failure,
-    JobAnswer,
-    JobPointer,
-    JobStatus,
-    StoredAnswer,
-)
+from sluice.domain.inference import Mode
+from sluice.domain.jobs import SERVER_ERROR, AsyncJob, ClaimOutcome, Failure, JobAnswer, JobPointer, JobStatus
 from sluice.domain.patience import passes, wait_s
-from sluice.domain.ports import JobQueue, JobStore, ObjectStore
-from sluice.services.infer import Inference
+from sluice.domain.ports import Endpoints, JobStore, ObjectStore
+from sluice.domain.tasks import Task, TaskAnswer
+from sluice.services.consume import Consumer, Done, Later, Outcome
 from sluice.services.key_holders import KeyHolders
-from sluice.telemetry import logs, tracing
+from sluice.telemetry import logs
 
 # A batch spends its time waiting for model providers, so its records wait side by side.
 CONCURRENT_RECORDS: Final = 10
 # The lease outlives the function: Lambda kills it at its timeout, a little after our deadline.
 LEASE_MARGIN_S: Final = 15
-PUT_OFF_S: Final = 5
-MAX_BACKOFF_S: Final = 900
-_log = logs.get_logger()
-_request_decoder = msgspec.json.Decoder(ChatRequest)
+# An answer is read through a function, whose own answers have 6 MB at most, with every quotation mark in them escaped.
+MOST_ANSWER_BYTES: Final = 4_500_000
+_TOO_LARGE: Final = Failure(
+    code="answer_too_large",
+    message=f"The answer has more than {MOST_ANSWER_BYTES} bytes, which cannot be fetched. Ask for less at once, or"
+    " put the request into a batch.",
+    type=SERVER_ERROR,
+)
 
 
 @dataclass(frozen=True)
 class RunJob:
-    """Runs the jobs that a batch of messages points to.
+    """Runs the jobs that a batch of messages points to."""
 
-    ``max_receive_count`` is how many receives of a message are attempts. The queue allows one more before it moves the
-    message to its dead-letter queue; that one records what a worker that died on the last attempt could not.
-    ``retry_base_s`` is the first step of the exponential backoff; ``start_needs_s`` the time an attempt should have.
-    """
-
-    inference: Inference
+    endpoints: Endpoints
     holders: KeyHolders
     objects: ObjectStore
     jobs: JobStore
-    queue: JobQueue
-    max_receive_count: int
-    retry_base_s: float
-    start_needs_s: float
+    consumer: Consumer[JobPointer]
     clock: Callable[[], float] = time.time
     jitter: Callable[[float, float], float] = random.uniform
 
-    def run(self, deliveries: Sequence[Delivery], deadline: Deadline) -> list[str]:
+    def run(self, deliveries: Sequence[Delivery[JobPointer] | Unreadable], deadline: Deadline) -> list[str]:
         """The ids of the messages that the queue must keep: to deliver them again, or to move them to its DLQ."""
-        # A batch that starts late still starts: half of what is left is better than never.
-        start_by = min(self.start_needs_s, deadline.remaining_s() / 2)
 
-        def work(delivery: Delivery) -> bool:
-            return self._run_one(delivery, deadline, start_by)
+        def work(delivery: Delivery[JobPointer], last: bool) -> Outcome[JobPointer]:  # noqa: FBT001 - as Work has it
+            return self._deliver(delivery, last=last, deadline=deadline)
 
-        with ThreadPoolExecutor(max_workers=max(1, min(CONCURRENT_RECORDS, len(deliveries)))) as pool:
-            running = [pool.submit(tracing.carried(work), delivery) for delivery in deliveries]
-        done = [future.result() for future in running]
-        return [delivery.message_id for delivery, finished in zip(deliveries, done, strict=True) if not finished]
+        return self.consumer.run(deliveries, work, deadline, give_up=self._give_up, concurrency=CONCURRENT_RECORDS)
 
-    def _run_one(self, delivery: Delivery, deadline: Deadline, start_by: float) -> bool:
-        """Whether the message has done its duty. Raises nothing: one record must never decide about the others."""
-        # Each record is a unit of work with a canonical line of its own.
-        logs.begin_part(job_id=delivery.pointer and delivery.pointer.id, receive_count=delivery.receive_count)
-        try:
-            finished = self._deliver(delivery, deadline, start_by)
-        except Exception as exc:  # noqa: BLE001  (a bug too must leave the other records alone)
-            # The claim's own failure, or a bug. The queue counts the receives, so this too ends in the DLQ.
-            logs.canonical(**logs.describe(exc))
-            self._back_off(delivery, exc)
-            finished = False
-        _log.info("async.record", acknowledged=finished, **logs.canonical_fields())
-        return finished
-
-    def _deliver(self, delivery: Delivery, deadline: Deadline, start_by: float) -> bool:
-        if delivery.pointer is None:
-            logs.canonical(unreadable=True, message_id=delivery.message_id)
-            self._delay(delivery, 0)
-            return False
-        if delivery.tries > self.max_receive_count:
-            return self._give_up(delivery, delivery.pointer)
-        if deadline.remaining_s() < start_by:
-            return self._put_off(delivery, PUT_OFF_S)
+    def _deliver(self, delivery: Delivery[JobPointer], *, last: bool, deadline: Deadline) -> Outcome[JobPointer]:
+        logs.bind(job_id=delivery.pointer.id)
         now = self.clock()
         claim = self.jobs.claim(
             delivery.pointer.id,
             now=int(now),
             lease_until=math.ceil(now + deadline.remaining_s()) + LEASE_MARGIN_S,
-            final_attempt=self._is_last(delivery),
+            final_attempt=last,
         )
         logs.canonical(claim=claim.outcome.value)
         if claim.outcome is ClaimOutcome.SETTLED:
-            return True
+            return Done()
         if claim.outcome is ClaimOutcome.LEASED:
-            return self._wait_for_lease(claim.job, delivery, now)
-        return self._attempt(claim.job, delivery, deadline)
+            raise _leased(claim.job, now)
+        return self._attempt(claim.job, delivery, last=last, deadline=deadline)
 
-    def _give_up(self, delivery: Delivery, pointer: JobPointer) -> bool:
-        """The receive after the last attempt: see that the end is recorded, and let the queue have the message."""
-        job = self.jobs.get(pointer.id)
+    def _give_up(self, delivery: Delivery[JobPointer]) -> Outcome[JobPointer] | None:
+        """The receive after the last attempt: see that the end is recorded."""
+        logs.bind(job_id=delivery.pointer.id)
+        job = self.jobs.get(delivery.pointer.id)
         if job is None:
             raise NotFoundError("There is no such job.")
         now = self.clock()
         if not job.claimable_at(now):
-            leased = job.status is JobStatus.IN_PROGRESS
-            return self._wait_for_lease(job, delivery, now) if leased else True
+            if job.status is JobStatus.IN_PROGRESS:
+                raise _leased(job, now)
+            return Done()
         if job.status is not JobStatus.FAILED:
             self.jobs.settle(job.given_up(now=int(now)))
-            logs.canonical(given_up=True, attempt=job.attempts)
-        self._delay(delivery, 0)
-        return False
+            logs.canonical(attempt=job.attempts)
+        return None
 
-    def _wait_for_lease(self, job: AsyncJob, delivery: Delivery, now: float) -> bool:
-        return self._put_off(delivery, math.ceil((job.lease_until or now) - now) + 1)
+    def _attempt(
+        self, job: AsyncJob, delivery: Delivery[JobPointer], *, last: bool, deadline: Deadline
+    ) -> Outcome[JobPointer]:
+        try:
+            return self._tried(job, delivery, last=last, deadline=deadline)
+        except StateConflictError:
+            now = self.jobs.get(job.id)
+            if now is not None and now.status is JobStatus.CANCELLED:
+                logs.canonical(cancelled=True, attempt=job.attempts)
+                return Done()
+            # Another worker took over because this one's lease ran out. It will be found settled, or leased.
+            logs.canonical(taken_over=True, attempt=job.attempts)
+            raise
 
-    def _attempt(self, job: AsyncJob, delivery: Delivery, deadline: Deadline) -> bool:
+    def _tried(
+        self, job: AsyncJob, delivery: Delivery[JobPointer], *, last: bool, deadline: Deadline
+    ) -> Outcome[JobPointer]:
+        """:raises StateConflictError: the job is not this worker's any more."""
         try:
             self._answer(job, deadline)
         except StateConflictError:
-            # Another worker took over because this one's lease ran out. The message is that worker's to acknowledge.
-            logs.canonical(taken_over=True, attempt=job.attempts)
-            return False
+            raise
         except LimitError as exc:
-            return self._wait_for_room(job, delivery, exc)
+            return self._wait_for_room(job, delivery, exc, last=last)
         except Exception as exc:  # noqa: BLE001  (whatever it was, the job must not stay in progress)
-            return self._attempt_failed(job, delivery, exc)
-        return True
+            return self._attempt_failed(job, exc, last=last)
+        return Done()
 
     def _answer(self, job: AsyncJob, deadline: Deadline) -> None:
         caller = self.holders.caller(job.key_id, job.id)
-        outcome = self.inference.chat(self._stored_request(job), caller, mode=Mode.ASYNC, deadline=deadline)
-        answer = StoredAnswer(result=outcome.result, target=outcome.target.name)
-        self.objects.put(job.attempt_response_key, msgspec.json.encode(answer))
-        cost = JobAnswer(usage=outcome.result.usage, cost_micro_usd=outcome.report.cost_micro_usd)
-        self.jobs.settle(job.completed(cost, now=int(self.clock())))
-
-    def _stored_request(self, job: AsyncJob) -> ChatRequest:
+        task = self._stored_task(job)
+        ended = self._kept(job, self.endpoints.answer(task, caller, mode=Mode.ASYNC, deadline=deadline))
         try:
-            return _request_decoder.decode(self.objects.get(job.request_key))
-        except (NotFoundError, msgspec.DecodeError) as exc:
-            # Ours to mend, not the caller's: the message waits in the DLQ until the object is back.
+            self.jobs.settle(ended)
+        except StateConflictError:
+            self.jobs.note_cost(ended)
+            raise
+
+    def _kept(self, job: AsyncJob, answer: TaskAnswer) -> AsyncJob:
+        """The job with its answer, which is stored as it is to be told."""
+        now = int(self.clock())
+        if len(answer.body) > MOST_ANSWER_BYTES:
+            failed = job.failed(_TOO_LARGE, now=now, permanent=True)
+            return msgspec.structs.replace(failed, usage=answer.usage, cost_micro_usd=answer.cost_micro_usd)
+        self.objects.put(job.attempt_response_key, answer.body)
+        return job.completed(JobAnswer(usage=answer.usage, cost_micro_usd=answer.cost_micro_usd), now=now)
+
+    def _stored_task(self, job: AsyncJob) -> Task:
+        try:
+            return self.endpoints.parse(job.endpoint, self.objects.get(job.request_key))
+        except (NotFoundError, InvalidRequestError) as exc:
+            # It could be read when it came, so this is ours to mend, not the caller's: the message waits in the DLQ.
             raise StateError("The stored request cannot be read.", code="request_unreadable") from exc
 
-    def _attempt_failed(self, job: AsyncJob, delivery: Delivery, error: Exception) -> bool:
+    def _attempt_failed(self, job: AsyncJob, error: Exception, *, last: bool) -> Outcome[JobPointer]:
         failure = Failure.of(error)
         permanent = not _worth_repeating(error)
-        last = self._is_last(delivery)
         now = int(self.clock())
         logs.canonical(attempt=job.attempts, permanent=permanent, last=last, **logs.describe(error))
         if permanent or last:
@@ -179,52 +166,26 @@ class RunJob:
         else:
             self.jobs.settle(job.released(failure, now=now))
         if not permanent:
-            self._back_off(delivery, error)
-        return permanent
+            raise error
+        return Done()
 
-    def _wait_for_room(self, job: AsyncJob, delivery: Delivery, error: LimitError) -> bool:
+    def _wait_for_room(
+        self, job: AsyncJob, delivery: Delivery[JobPointer], error: LimitError, *, last: bool
+    ) -> Outcome[JobPointer]:
         """Nothing was asked of anybody: the job goes back as it came, under a message that counts no receive more.
 
         A message kept would use up its receives by waiting, and a failure later on would be the last one too early.
         """
-        pointer = delivery.pointer
-        seconds = wait_s(error, waits=pointer.waits if pointer else 0, jitter=self.jitter)
-        if seconds is None or pointer is None:
-            return self._attempt_failed(job, delivery, error)
-        logs.canonical(waits=pointer.waits + 1, wait_s=seconds)
+        seconds = wait_s(error, waits=delivery.pointer.waits, jitter=self.jitter)
+        if seconds is None:
+            return self._attempt_failed(job, error, last=last)
+        logs.canonical(waits=delivery.pointer.waits + 1, wait_s=seconds)
         self.jobs.settle(job.released(Failure.of(error), now=int(self.clock())))
-        later = msgspec.structs.replace(pointer, receives=delivery.tries - 1, waits=pointer.waits + 1)
-        self.queue.send(later, delay_s=seconds)
-        return True
+        return Later(seconds, instead=delivery.waited())
 
-    def _put_off(self, delivery: Delivery, seconds: int) -> bool:
-        """Nothing was tried, so this receive must not be the one that sends the message to the DLQ."""
-        seconds = min(seconds, MAX_BACKOFF_S)
-        if not self._is_last(delivery) or delivery.pointer is None:
-            self._delay(delivery, seconds)
-            return False
-        self.queue.send(delivery.pointer, delay_s=seconds)
-        return True
 
-    def _back_off(self, delivery: Delivery, error: Exception) -> None:
-        if self._is_last(delivery):
-            self._delay(delivery, 0)  # the next receive is the one that moves it to the DLQ
-            return
-        ceiling = min(self.retry_base_s * 2 ** (delivery.tries - 1), MAX_BACKOFF_S)
-        asked = error.retry_after_s if isinstance(error, LimitError | ProviderError) else None
-        # Full jitter, see https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-        wait = max(self.jitter(0, ceiling), min(asked or 0, MAX_BACKOFF_S))
-        self._delay(delivery, math.ceil(wait))
-
-    def _delay(self, delivery: Delivery, seconds: int) -> None:
-        try:
-            self.queue.delay(delivery.receipt_handle, seconds=seconds)
-        except SluiceError as exc:
-            # The queue's own visibility timeout applies then: later, but not lost.
-            _log.warning("async.not_delayed", **logs.describe(exc))
-
-    def _is_last(self, delivery: Delivery) -> bool:
-        return delivery.tries >= self.max_receive_count
+def _leased(job: AsyncJob, now: float) -> LeasedError:
+    return LeasedError(lease_until=job.lease_until or int(now))
 
 
 def _worth_repeating(error: Exception) -> bool:

@@ -61,22 +61,23 @@ class SelectTargets:
         preferences: Preferences,
         *,
         streaming: bool,
+        batch: bool = False,
     ) -> Selection:
-        """The targets for ``request``.
+        """The targets for ``request``; ``batch`` says that it is a line of a batch, which has rates of its own.
 
         Where money is limited, nothing is asked whose price nobody knows beforehand.
 
         :raises CallerError: none can serve it, or may.
         :raises ContextTooLongError: it fits none.
         """
-        demand = Demand.of(request)
+        demand = msgspec.structs.replace(Demand.of(request), batch=batch)
         route = self._routes.load().route(request.model, operation, caller.allowed_models, preferences)
         targets = able(route.targets, needs(request, streaming=streaming))
         if isinstance(request, ChatRequest):
             targets = limits.generous(targets, max_tokens=request.max_tokens)
             targets = roomy(targets, input_tokens=demand.input_tokens, output_tokens=demand.output_bound)
         if caller.limits.has_budget:
-            targets = _priced(targets, request)
+            targets = _priced(targets, request, batch=batch)
         route = route.kept(frozenset(target.name for target in targets))
         return Selection(
             targets=self._in_order(request.model, route, demand),
@@ -101,8 +102,8 @@ class SelectTargets:
         return tuple(sorted(ordered, key=lambda target: not _surely_fits(target, demand)))
 
 
-def _priced(targets: Sequence[Target], request: object) -> tuple[Target, ...]:
-    priced = tuple(target for target in targets if is_payable(request, target))
+def _priced(targets: Sequence[Target], request: object, *, batch: bool) -> tuple[Target, ...]:
+    priced = tuple(target for target in targets if is_payable(request, target, batch=batch))
     if not priced:
         raise without_price()
     return priced

@@ -86,6 +86,11 @@ class Work(msgspec.Struct, Generic[Request], kw_only=True):
     age_s: int | None = None
 
     @property
+    def is_batch(self) -> bool:
+        """Whether it is a line of a batch, which has rates of its own."""
+        return self.mode is Mode.BATCH
+
+    @property
     def admitted(self) -> Admission:
         """What it holds. :raises RuntimeError: nothing yet; no provider may be asked before."""
         if self.admission is None:
@@ -129,13 +134,13 @@ class Settlement:
         self._watch.report(won.permit, Verdict.SUCCESS, operation=work.operation.value)
         # Some results take several calls, and each is billed by itself.
         calls = getattr(won.result, "calls", ()) or (won.result.usage,)
-        work.charges += [charge(won.target.name, usage, won.target.price) for usage in calls]
+        work.charges += [charge(won.target.name, usage, won.target.price, batch=work.is_batch) for usage in calls]
         self._measure(work, won.target, won.result.usage, won.elapsed_s)
 
     def attempt_lost(self, work: Work[Any], target: Target, error: ProviderError | None, elapsed_s: float) -> None:
         """Take note of an attempt that led nowhere; without an ``error`` it was abandoned for a faster one."""
         if error is not None:
-            work.charges += [charge(target.name, usage, target.price) for usage in error.calls]
+            work.charges += [charge(target.name, usage, target.price, batch=work.is_batch) for usage in error.calls]
         if work.measured and (error is None or verdict_on(error) is Verdict.FAILURE):
             # It took at least this long for what it would have written.
             health = self._watch.health([target.name]).get(target.name, UNMEASURED)
@@ -161,7 +166,7 @@ class Settlement:
         self._watch.report(permit, verdict_on(error), operation=work.operation.value, retry_after_s=retry_after_s)
         if isinstance(error, ProviderError):
             _log.warning("stream_broke_off", target=target.name, **logs.describe(error))
-        work.charges.append(charge(target.name, usage, target.price))
+        work.charges.append(charge(target.name, usage, target.price, batch=work.is_batch))
         return self.failed(work, error)
 
     def answered(self, work: Work[Any], target: Target, result: Result) -> Answer[Result]:
@@ -256,6 +261,7 @@ def _spent(entry: RequestLogEntry) -> Spent:
     """What the ledger is told: just what the log says, so that the one is always the sum of the other."""
     usage = entry.usage
     return Spent(
+        requests=entry.requests,
         input_tokens=usage.input_tokens if usage else 0,
         output_tokens=usage.output_tokens if usage else 0,
         cost_micro_usd=entry.cost_micro_usd or ZERO,
@@ -269,6 +275,9 @@ def _cut_short(work: Work[Any], result: object) -> bool:
 
 
 def _tell_operators(work: Work[Any], entry: RequestLogEntry) -> None:
+    if work.mode is Mode.BATCH:
+        # A line of thousands: whoever runs them tells their sums.
+        return
     usage = entry.usage
     logs.canonical(
         target=entry.target,

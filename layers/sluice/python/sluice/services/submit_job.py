@@ -8,9 +8,9 @@ import msgspec
 
 from sluice.domain.errors import ConfigurationError, StateConflictError, StateError
 from sluice.domain.ids import new_id
-from sluice.domain.inference import Caller, ChatRequest, Operation
+from sluice.domain.inference import Caller
 from sluice.domain.jobs import JOB_PREFIX, AsyncJob, Failure, JobPointer, JobStatus
-from sluice.domain.ports import JobQueue, JobStore, ObjectStore, RouteSource
+from sluice.domain.ports import Endpoints, JobStore, ObjectStore, RouteSource, WorkQueue
 from sluice.telemetry import logs
 
 SECONDS_PER_DAY = 86_400
@@ -25,22 +25,36 @@ class SubmitJob:
     ``result_ttl_days`` is how long job and result are kept.
     """
 
+    endpoints: Endpoints
     routes: RouteSource
     objects: ObjectStore
     jobs: JobStore
-    queue: JobQueue
+    queue: WorkQueue[JobPointer]
     result_ttl_days: int
     clock: Callable[[], float] = time.time
 
-    def submit(self, request: ChatRequest, caller: Caller, *, endpoint: str) -> AsyncJob:
+    def submit(
+        self,
+        endpoint: str,
+        body: bytes,
+        caller: Caller,
+        *,
+        callback_url: str | None = None,
+        result_ttl_s: int | None = None,
+    ) -> AsyncJob:
         """The accepted job, once its message is in the queue.
 
-        :raises NotFoundError, PermissionDeniedError, InvalidRequestError: the model cannot be used.
+        ``body`` is what the sync route ``endpoint`` would have been sent. ``result_ttl_s`` is how long the answer is
+        kept once it is there, if that is to be less than what ``result_ttl_days`` leaves of it.
+
+        :raises NotFoundError, PermissionDeniedError, InvalidRequestError: the route would refuse it.
         :raises StateError: it could not be stored or sent; nothing of it will run.
         """
-        self.routes.load().resolve(request.model, Operation.CHAT, caller.allowed_models)
-        job = self._new_job(request, caller, endpoint)
-        self.objects.put(job.request_key, msgspec.json.encode(request))
+        task = self.endpoints.parse(endpoint, body)
+        self.routes.load().resolve(task.model, task.operation, caller.allowed_models)
+        new = self._new_job(endpoint, task.model, caller)
+        job = msgspec.structs.replace(new, callback_url=callback_url, result_ttl_s=result_ttl_s)
+        self.objects.put(job.request_key, body)
         self.jobs.create(job)
         try:
             self.queue.send(JobPointer(id=job.id))
@@ -48,14 +62,14 @@ class SubmitJob:
             self._give_up(job, exc)
         return job
 
-    def _new_job(self, request: ChatRequest, caller: Caller, endpoint: str) -> AsyncJob:
+    def _new_job(self, endpoint: str, model: str, caller: Caller) -> AsyncJob:
         now = int(self.clock())
         job_id = new_id(JOB_PREFIX)
         return AsyncJob(
             id=job_id,
             key_id=caller.key_id,
             endpoint=endpoint,
-            model=request.model,
+            model=model,
             status=JobStatus.QUEUED,
             created_at=now,
             updated_at=now,

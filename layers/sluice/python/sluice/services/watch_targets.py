@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from sluice.domain.errors import SluiceError
+from sluice.domain.errors import ProviderError, SluiceError
 from sluice.domain.ports import TargetStates
 from sluice.domain.resilience import (
     CLEAN,
@@ -31,6 +31,7 @@ from sluice.domain.resilience import (
     Sample,
     TargetState,
     Verdict,
+    verdict_on,
 )
 from sluice.telemetry import logs, metrics
 
@@ -152,6 +153,11 @@ class WatchTargets:
             self._report(permit, verdict, operation, retry_after_s)
         except SluiceError as error:
             _log.error("circuit_not_written", target=permit.target, **logs.describe(error))
+
+    def lost(self, permit: Permit, error: BaseException, *, operation: str) -> None:
+        """Say that the attempt ended with ``error``. Never fails."""
+        retry_after_s = error.retry_after_s if isinstance(error, ProviderError) else None
+        self.report(permit, verdict_on(error), operation=operation, retry_after_s=retry_after_s)
 
     def measured(self, name: str, sample: Sample) -> None:
         """Take in a measurement of a route that chooses by them. Never fails."""

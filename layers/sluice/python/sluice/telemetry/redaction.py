@@ -45,7 +45,7 @@ _CONTAINER_DEPTH: Final = 12
 
 # One expression, tried only where one of these few letters comes up at all.
 _SECRET_HINT: Final = re.compile(
-    r"sk-|[rps]k_|gh[oprsu]_|github_pat_|glpat-|xox|AIza|hf_|gsk_|xai-|npm_|pypi-|A[A-Z]{3}[A-Z0-9]{2}|eyJ|-----BEGIN"
+    r"sk-|whsec_|[rps]k_|gh[oprsu]_|github_pat_|glpat-|xox|AIza|hf_|gsk_|xai-|npm_|pypi-|A[A-Z]{3}[A-Z0-9]{2}|eyJ|-----BEGIN"
     r"|://|(?i:bearer|basic|secret|passw|api.?key|token|signature)"
 )
 _SECRET: Final = re.compile(
@@ -53,6 +53,7 @@ _SECRET: Final = re.compile(
       -----BEGIN[ A-Z]{0,30}PRIVATE\ KEY-----.{0,8192}?(?:-----END[ A-Z]{0,30}PRIVATE\ KEY-----|\Z)
     | (?<![A-Za-z0-9])(?:
           sk-[A-Za-z0-9_-]{16,512}                                     # Sluice, OpenAI, Anthropic, OpenRouter ...
+        | whsec_[A-Za-z0-9+/=]{16,512}                                # webhooks: Sluice, OpenAI, Stripe
         | [rps]k_(?:live|test)_[A-Za-z0-9]{16,256}                     # Stripe
         | gh[oprsu]_[A-Za-z0-9]{30,256} | github_pat_\w{30,256} | glpat-[\w-]{20,256}
         | xox[a-z]-[A-Za-z0-9-]{10,256}                                # Slack

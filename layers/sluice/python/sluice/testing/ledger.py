@@ -10,6 +10,7 @@ from decimal import Decimal
 import msgspec
 
 from sluice.domain.admission import (
+    EXACT,
     NOTHING,
     Bucket,
     State,
@@ -145,6 +146,30 @@ class FakeLedger:
             self._reclaim(key_id, account)
             return standing(limits, account.state(Window.of(now)), now=now)
 
+    def now(self) -> float:
+        """The time by the ledger's clock."""
+        return self._now()
+
+    def set_aside(self, hold: Hold) -> None:
+        """Keep the money of a hold for good: it is held by nobody who could die. The adapter's ``set_aside``."""
+        with self._lock:
+            self._called("set_aside")
+            account = self._account(hold.key_id)
+            bucket = account.buckets[hold.month, hold.bucket]
+            if bucket.open <= 0:
+                raise StateConflictError("The hold has been given back.")
+            account.buckets[hold.month, hold.bucket] = msgspec.structs.replace(
+                bucket, held=bucket.held - hold.cost_micro_usd, open=bucket.open - 1
+            )
+
+    def settle_part(self, key_id: str, month: str, spent: Spent, *, released: Decimal) -> None:
+        """Spend some of what was set aside, and give back what of ``released`` it did not cost."""
+        with self._lock:
+            self._called("settle_part")
+            account = self._account(key_id)
+            account.spend(month, spent)
+            account.commit(month, EXACT.subtract(spent.cost_micro_usd, released))
+
     def open_holds(self, key_id: str) -> int:
         """How many holds of the key nobody has settled."""
         with self._lock:
@@ -174,6 +199,7 @@ class FakeLedger:
         reference = reference_of(0, bucket.month, bucket.name)
         return sum_of(
             Spent(
+                requests=entry.requests,
                 input_tokens=entry.usage.input_tokens if entry.usage else 0,
                 output_tokens=entry.usage.output_tokens if entry.usage else 0,
                 cost_micro_usd=entry.cost_micro_usd or ZERO,

@@ -1,22 +1,27 @@
 """Asynchronous requests over HTTP."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Literal
 
 import msgspec
 
-from sluice.domain.jobs import JOB_PREFIX, AsyncJob, JobStatus, JobView
-from sluice.wire.chat import ChatCompletionResponse, CompletionUsage
+from sluice.domain.errors import InvalidRequestError
+from sluice.domain.jobs import AsyncJob, JobStatus, JobView
+from sluice.wire.chat import CompletionUsage
 from sluice.wire.failures import WorkError
 from sluice.wire.money import usd
 
-CHAT_ENDPOINT: Final = "/v1/chat/completions"
+CALLBACK_HEADER: Final = "x-sluice-callback-url"
+RESULT_TTL_HEADER: Final = "x-sluice-result-ttl"
+SHORTEST_RESULT_TTL_S: Final = 60
 _OBJECT: Final = "async.request"
+_ROUTE: Final = "/v1/async"
 
 
 class AsyncRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An asynchronous request. Times are epoch seconds; ``response`` is what the sync route would have answered.
 
-    ``cost_usd`` is left out while it is unknown.
+    ``cost_usd`` is left out while it is unknown. ``expires_at`` is when it is forgotten.
     """
 
     id: str
@@ -26,8 +31,11 @@ class AsyncRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     model: str
     created_at: int
     completed_at: int | None = None
+    cancelled_at: int | None = None
+    expires_at: int | None = None
     attempts: int | None = None
-    response: ChatCompletionResponse | None = None
+    callback_url: str | None = None
+    response: msgspec.Raw | None = None
     error: WorkError | None = None
     usage: CompletionUsage | None = None
     cost_usd: str | None = None
@@ -42,6 +50,8 @@ class AsyncRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
             endpoint=job.endpoint,
             model=job.model,
             created_at=job.created_at,
+            expires_at=job.forgotten_at,
+            callback_url=job.callback_url,
         )
 
     @classmethod
@@ -56,26 +66,59 @@ class AsyncRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
             model=job.model,
             created_at=job.created_at,
             completed_at=job.completed_at,
+            cancelled_at=job.cancelled_at,
+            expires_at=job.forgotten_at,
             attempts=job.attempts,
-            response=_response(view),
+            callback_url=job.callback_url,
+            response=None if view.answer is None else msgspec.Raw(view.answer),
             error=WorkError.of(view.error),
             usage=CompletionUsage.of(job.usage) if job.usage else None,
             cost_usd=usd(job.cost_micro_usd),
         )
 
 
+class AsyncRequestList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of asynchronous requests, newest first, without answers. ``last_id`` is the next page's ``after``."""
+
+    object: Literal["list"] = "list"
+    data: tuple[AsyncRequest, ...]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+    @classmethod
+    def of(cls, views: Sequence[JobView], *, has_more: bool) -> "AsyncRequestList":
+        """``views`` in their order."""
+        data = tuple(map(AsyncRequest.of, views))
+        return cls(
+            data=data,
+            first_id=data[0].id if data else None,
+            last_id=data[-1].id if data else None,
+            has_more=has_more,
+        )
+
+
+def endpoint_of(resource: str) -> str:
+    """The sync route that a route of asynchronous requests stands for: ``/v1/async/chat`` is for ``/v1/chat``."""
+    return "/v1" + resource.removeprefix(_ROUTE)
+
+
+def result_ttl_s(text: str | None, *, most: int) -> int | None:
+    """How long an answer is to be kept, by the header of that name: 60 to ``most`` seconds.
+
+    :raises InvalidRequestError: it is no number, or out of range.
+    """
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or not SHORTEST_RESULT_TTL_S <= int(text) <= most:
+        raise InvalidRequestError(
+            f"'{RESULT_TTL_HEADER}' must be a number of seconds from {SHORTEST_RESULT_TTL_S} to {most}.",
+            code="invalid_value",
+            param=RESULT_TTL_HEADER,
+        )
+    return int(text)
+
+
 def location(job: AsyncJob) -> str:
     """Where to ask how it stands, as a path of the API."""
     return f"/v1/async/{job.id}"
-
-
-def _response(view: JobView) -> ChatCompletionResponse | None:
-    if view.answer is None:
-        return None
-    return ChatCompletionResponse.of(
-        view.answer.result,
-        model=view.answer.target,
-        created=view.job.completed_at or view.job.updated_at,
-        # Fixed, so that asking again gives the same document.
-        completion_id=f"chatcmpl-{view.job.id.removeprefix(JOB_PREFIX + '_')}",
-    )

@@ -3,19 +3,20 @@
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from sluice.domain.jobs import Delivery, JobPointer
-
-_pointer_decoder = msgspec.json.Decoder(JobPointer)
+from sluice.domain.deliveries import Delivery, P, Unreadable
 
 
-def deliveries(event: Mapping[str, Any]) -> list[Delivery]:
-    """The messages of a batch; one whose body is no pointer comes with ``None`` in its place."""
-    return [_delivery(record) for record in event["Records"]]
+def deliveries(event: Mapping[str, Any], decode: Callable[[str], P]) -> list[Delivery[P] | Unreadable]:
+    """The messages of a batch. ``decode`` makes a pointer of a body, or raises ``msgspec.DecodeError``.
+
+    For most that is ``msgspec.json.Decoder(SomePointer).decode``.
+    """
+    return [_delivery(record, decode) for record in event["Records"]]
 
 
 def keep(identifiers: Iterable[str]) -> dict[str, list[dict[str, str]]]:
@@ -23,14 +24,13 @@ def keep(identifiers: Iterable[str]) -> dict[str, list[dict[str, str]]]:
     return {"batchItemFailures": [{"itemIdentifier": identifier} for identifier in identifiers]}
 
 
-def _delivery(record: Mapping[str, Any]) -> Delivery:
+def _delivery(record: Mapping[str, Any], decode: Callable[[str], P]) -> Delivery[P] | Unreadable:
+    receipt = {
+        "message_id": record["messageId"],
+        "receipt_handle": record["receiptHandle"],
+        "receive_count": int(record["attributes"]["ApproximateReceiveCount"]),
+    }
     try:
-        pointer = _pointer_decoder.decode(record["body"])
+        return Delivery(pointer=decode(record["body"]), **receipt)
     except msgspec.DecodeError:
-        pointer = None
-    return Delivery(
-        message_id=record["messageId"],
-        receipt_handle=record["receiptHandle"],
-        receive_count=int(record["attributes"]["ApproximateReceiveCount"]),
-        pointer=pointer,
-    )
+        return Unreadable(**receipt)

@@ -11,6 +11,7 @@ from sluice.wire.keys import AdminKeyRequest, AdminKeyRotateRequest, AdminKeyUpd
 from sluice.wire.redrive import QueueRedriveRequest
 from sluice.wire.score import ScoreRequestBody
 from sluice.wire.simple_chat import SimpleChatRequest
+from sluice.wire.summarize import SummarizeRequest
 from sluice.wire.workflows import ChainExecutionRequest
 
 GATEWAY_MODELS: Final[dict[str, type]] = {
@@ -25,5 +26,6 @@ GATEWAY_MODELS: Final[dict[str, type]] = {
     "EmbeddingRequest": EmbeddingRequest,
     "QueueRedriveRequest": QueueRedriveRequest,
     "ScoreRequest": ScoreRequestBody,
+    "SummarizeRequest": SummarizeRequest,
 }
 EVENT_TYPES: Final[dict[str, type]] = {"v1": EventV1}
