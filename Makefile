@@ -23,8 +23,8 @@ endif
 .DEFAULT_GOAL := help
 .PHONY: help \
   up down status logs \
-  key keys key-update rotate revoke usage circuits redrive \
-  setup format check test package bench load schemas scorer lock clean \
+  key keys key-update rotate revoke usage circuits queues dead-letters redrive \
+  setup format check test package bench bench-batch load schemas scorer lock clean \
   lint type imports security validate checkov workflows states drift \
   test-unit test-contract test-packaging test-infra test-integration \
   plan apply destroy \
@@ -82,8 +82,14 @@ usage: setup-local ## Show who spent what; BY=key,model,day FROM=2026-11-01 TO=2
 circuits: setup-local ## Show how every target of the routes is doing
 	@$(LOCAL) circuits
 
-redrive: setup-local ## Move dead letters back to their queue; QUEUE=async
-	@$(LOCAL) redrive $(QUEUE)
+queues: setup-local ## Show how full the queues are, and how many dead letters they have
+	@$(LOCAL) queues
+
+dead-letters: setup-local ## Show why messages are dead; QUEUE=async, batches, chunks, assembly or webhooks
+	@$(if $(QUEUE),,$(error say which queue: make $@ QUEUE=<name>, as `make queues` shows it))$(LOCAL) dead-letters $(call quoted,$(QUEUE))
+
+redrive: setup-local ## Move dead letters back to their queue; QUEUE=name for one, else all
+	@$(LOCAL) redrive $(if $(QUEUE),$(call quoted,$(QUEUE)))
 
 ##@ Development
 
@@ -106,6 +112,9 @@ package: setup-local ## Build the zips that Terraform deploys; TARGET=local or a
 
 bench: setup ## Measure the packaged zips beside a floor handler; ARGS="--vs litellm", --tls, --help
 	@$(RUN) load_tests.bench $(ARGS)
+
+bench-batch: setup ## Put a batch of 100,000 embeddings through the platform and check every line; ARGS="--lines 5000 --format parquet", --help
+	@$(RUN) load_tests.bench_batch $(ARGS)
 
 load: setup ## Load the platform and judge it; PROFILE=sync, batch, workflow, mix, step or soak, ARGS="--rate 3", --help
 	@$(RUN) load_tests $(if $(PROFILE),--load-profile $(PROFILE)) $(ARGS)

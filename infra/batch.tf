@@ -1,4 +1,5 @@
-# Batch: API route -> queue (+DLQ) -> worker -> result in the bucket, status in the table.
+# Asynchronous requests: API route -> queue (+DLQ) -> worker -> result in the bucket, status in the table. (Whole files of
+# requests: batches.tf.)
 
 module "async_queue" {
   source = "./modules/queue_with_dlq"
@@ -31,9 +32,55 @@ locals {
       function = "async_submit"
       model    = "ChatCompletionRequest"
     }
+    create_async_completion = {
+      method   = "POST"
+      path     = "/v1/async/completions"
+      function = "async_submit"
+      model    = "CompletionRequest"
+    }
+    create_async_chat = {
+      method   = "POST"
+      path     = "/v1/async/chat"
+      function = "async_submit"
+      model    = "ChatRequest"
+    }
+    create_async_embedding = {
+      method   = "POST"
+      path     = "/v1/async/embeddings"
+      function = "async_submit"
+      model    = "EmbeddingRequest"
+    }
+    create_async_classification = {
+      method   = "POST"
+      path     = "/v1/async/classify"
+      function = "async_submit"
+      model    = "ClassifyRequest"
+    }
+    create_async_score = {
+      method   = "POST"
+      path     = "/v1/async/score"
+      function = "async_submit"
+      model    = "ScoreRequest"
+    }
+    create_async_summary = {
+      method   = "POST"
+      path     = "/v1/async/summarize"
+      function = "async_submit"
+      model    = "SummarizeRequest"
+    }
+    list_async = {
+      method   = "GET"
+      path     = "/v1/async"
+      function = "async_status"
+    }
     retrieve_async = {
       method   = "GET"
       path     = "/v1/async/{id}"
+      function = "async_status"
+    }
+    cancel_async = {
+      method   = "POST"
+      path     = "/v1/async/{id}/cancel"
       function = "async_status"
     }
   }
@@ -43,44 +90,47 @@ locals {
       description = "POST /v1/async/...: keeps the request, queues it and answers 202 with an id."
       timeout     = 15
       environment = merge(local.input_limits, local.replay_environment, {
-        TABLE_NAME      = module.table.name
-        BUCKET_NAME     = module.bucket.name
-        QUEUE_URL       = module.async_queue.url
-        RESULT_TTL_DAYS = tostring(var.result_ttl_days)
+        TABLE_NAME             = module.table.name
+        BUCKET_NAME            = module.bucket.name
+        QUEUE_URL              = module.async_queue.url
+        RESULT_TTL_DAYS        = tostring(var.result_ttl_days)
+        WEBHOOKS_ALLOW_PRIVATE = tostring(var.webhooks_allow_private)
       })
       policies = merge(local.replay_policies, {
         read-routes       = data.aws_iam_policy_document.read_routes.json
         create-jobs       = data.aws_iam_policy_document.create_jobs.json
         write-job-objects = data.aws_iam_policy_document.write_job_objects.json
         send-jobs         = data.aws_iam_policy_document.send_jobs.json
-        use-key           = data.aws_iam_policy_document.use_key.json
+        # Nothing is told to a callback URL that nothing could be signed for.
+        read-webhook-secrets = data.aws_iam_policy_document.read_webhook_secrets.json
+        use-key              = data.aws_iam_policy_document.use_key.json
       })
     }
     async_worker = {
       description = "Queue consumer: does the work of /v1/async, a batch side by side, and reports each failure."
       timeout     = var.worker_timeout_seconds
-      environment = merge(local.inference_environment, {
-        QUEUE_URL          = module.async_queue.url
-        MAX_RECEIVE_COUNT  = tostring(var.max_receive_count)
-        RETRY_BASE_SECONDS = tostring(var.retry_base_seconds)
+      environment = merge(local.scoring_environment, local.attempts_environment, {
+        QUEUE_URL = module.async_queue.url
       })
-      policies = merge(local.durable_policies, {
+      policies = merge(local.endpoint_policies, {
         receive-jobs      = data.aws_iam_policy_document.receive_jobs.json
         work-on-jobs      = data.aws_iam_policy_document.work_on_jobs.json
         read-job-objects  = data.aws_iam_policy_document.read_job_objects.json
         write-job-objects = data.aws_iam_policy_document.write_job_objects.json
         # A message it could not start on its last receive is sent again, instead of ending in the DLQ untried.
-        send-jobs = data.aws_iam_policy_document.send_jobs.json
+        send-jobs           = data.aws_iam_policy_document.send_jobs.json
+        record-dead-letters = data.aws_iam_policy_document.record_dead_letters.json
       })
     }
     async_status = {
-      description = "GET /v1/async/{id}: the status and, once there is one, the result."
+      description = "/v1/async and below: lists requests, shows one with its result once there is one, cancels."
       timeout     = 10
       environment = {
         TABLE_NAME  = module.table.name
         BUCKET_NAME = module.bucket.name
       }
       policies = {
+        find-jobs        = data.aws_iam_policy_document.find_jobs.json
         read-jobs        = data.aws_iam_policy_document.read_jobs.json
         settle-jobs      = data.aws_iam_policy_document.settle_jobs.json
         read-job-objects = data.aws_iam_policy_document.read_job_objects.json
@@ -132,10 +182,24 @@ data "aws_iam_policy_document" "read_jobs" {
   }
 }
 
+data "aws_iam_policy_document" "find_jobs" {
+  statement {
+    sid       = "QueryJobsByKey"
+    actions   = ["dynamodb:Query"]
+    resources = [module.table.index_arns["gsi1"]]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["ASYNC#*"]
+    }
+  }
+}
+
 data "aws_iam_policy_document" "settle_jobs" {
   statement {
     sid = "UpdateJobs"
-    # Only to record that a worker was lost, which it could not do itself.
+    # Only to cancel, and to record that a worker was lost, which it could not do itself.
     actions   = ["dynamodb:UpdateItem"]
     resources = [module.table.arn]
 
@@ -197,7 +261,7 @@ module "batch_functions" {
   timeout     = each.value.timeout
   environment = merge(local.common_environment, { SLUICE_SERVICE = each.key }, each.value.environment)
   policies    = each.value.policies
-  platform    = local.function_platform
+  platform    = local.function_platforms[each.key]
 
   reserved_concurrency    = lookup(var.reserved_concurrency, each.key, null)
   provisioned_concurrency = lookup(var.provisioned_concurrency, each.key, 0)

@@ -6,6 +6,7 @@ locals {
   request_models = [
     "AdminKeyRequest", "AdminKeyRotateRequest", "AdminKeyUpdateRequest", "ChainExecutionRequest", "ChatCompletionRequest",
     "ChatRequest", "ClassifyRequest", "CompletionRequest", "EmbeddingRequest", "QueueRedriveRequest", "ScoreRequest",
+    "SummarizeRequest",
   ]
 }
 
@@ -16,7 +17,7 @@ module "api" {
   description = "Sluice: AI inference in OpenAI's wire format."
   stage_name  = local.api_stage
 
-  routes              = merge(local.sync_routes, local.batch_routes, local.workflow_routes, local.governance_routes)
+  routes              = merge(local.sync_routes, local.batch_routes, local.file_routes, local.webhook_routes, local.workflow_routes, local.governance_routes)
   functions           = local.function_invoke_arns
   authorizer_function = "authorizer"
   models              = { for model in local.request_models : model => file("${path.root}/schemas/${model}.json") }
@@ -25,6 +26,7 @@ module "api" {
     for function, module in local.functions_made : function => module.alias
   }
 
+  binary_media_types       = local.binary_media_types
   throttling               = var.throttling
   web_acl                  = var.waf == null ? null : { arn = aws_wafv2_web_acl.this[0].arn }
   disable_default_endpoint = var.domain != null

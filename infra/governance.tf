@@ -88,6 +88,18 @@ locals {
       function      = "admin_circuits"
       authorization = "AWS_IAM"
     }
+    list_queues = {
+      method        = "GET"
+      path          = "/v1/admin/queues"
+      function      = "admin_dead_letters"
+      authorization = "AWS_IAM"
+    }
+    list_dead_letters = {
+      method        = "GET"
+      path          = "/v1/admin/queues/{name}/dead-letters"
+      function      = "admin_dead_letters"
+      authorization = "AWS_IAM"
+    }
     redrive_queue = {
       method        = "POST"
       path          = "/v1/admin/queues/{name}/redrive"
@@ -96,6 +108,21 @@ locals {
       model         = "QueueRedriveRequest"
     }
   }
+
+  # Every queue that has a consumer, by the name that administrators know it by.
+  queues = merge(
+    {
+      async    = module.async_queue
+      webhooks = module.webhook_queue
+    },
+    module.batch_queues,
+  )
+  queue_environment = merge([
+    for name, queue in local.queues : {
+      "${upper(name)}_QUEUE_URL" = queue.url
+      "${upper(name)}_DLQ_URL"   = queue.dlq.url
+    }
+  ]...)
 
   governance_functions = {
     roll_up_usage = {
@@ -165,15 +192,26 @@ locals {
     admin_redrive = {
       description = "POST /v1/admin/queues/{name}/redrive: moves dead letters back, for callers with an IAM signature."
       timeout     = 29
-      environment = {
-        TABLE_NAME      = module.table.name
-        ASYNC_QUEUE_URL = module.async_queue.url
-        ASYNC_DLQ_URL   = module.async_queue.dlq.url
-      }
+      environment = merge(local.queue_environment, {
+        TABLE_NAME = module.table.name
+      })
       policies = {
-        redrive-jobs   = data.aws_iam_policy_document.redrive_jobs.json
-        send-jobs      = data.aws_iam_policy_document.send_jobs.json
-        record-actions = data.aws_iam_policy_document.record_actions.json
+        take-dead-letters = data.aws_iam_policy_document.take_dead_letters.json
+        send-to-queues    = data.aws_iam_policy_document.send_to_queues.json
+        forget-reasons    = data.aws_iam_policy_document.forget_reasons.json
+        record-actions    = data.aws_iam_policy_document.record_actions.json
+        use-key           = data.aws_iam_policy_document.use_key.json
+      }
+    }
+    admin_dead_letters = {
+      description = "GET /v1/admin/queues and below: how full queues are and why messages are dead, for callers with an IAM signature."
+      timeout     = 15
+      environment = merge(local.queue_environment, {
+        TABLE_NAME = module.table.name
+      })
+      policies = {
+        measure-queues = data.aws_iam_policy_document.measure_queues.json
+        find-reasons   = data.aws_iam_policy_document.find_reasons.json
         use-key        = data.aws_iam_policy_document.use_key.json
       }
     }
@@ -265,7 +303,7 @@ data "aws_iam_policy_document" "read_circuits" {
   }
 }
 
-data "aws_iam_policy_document" "redrive_jobs" {
+data "aws_iam_policy_document" "take_dead_letters" {
   statement {
     sid = "TakeDeadLetters"
     actions = [
@@ -275,7 +313,52 @@ data "aws_iam_policy_document" "redrive_jobs" {
       # What could not be moved is put back to be seen at once.
       "sqs:ChangeMessageVisibility",
     ]
-    resources = [module.async_queue.dlq.arn]
+    resources = [for queue in values(local.queues) : queue.dlq.arn]
+  }
+}
+
+data "aws_iam_policy_document" "send_to_queues" {
+  statement {
+    sid       = "SendThemAgain"
+    actions   = ["sqs:SendMessage"]
+    resources = [for queue in values(local.queues) : queue.arn]
+  }
+}
+
+data "aws_iam_policy_document" "forget_reasons" {
+  statement {
+    sid       = "DeleteReasons"
+    actions   = ["dynamodb:DeleteItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["DLQ#*"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "find_reasons" {
+  statement {
+    sid       = "QueryReasonsByQueue"
+    actions   = ["dynamodb:Query"]
+    resources = [module.table.index_arns["gsi1"]]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["DLQ#*"]
+    }
+  }
+}
+
+# To look at their numbers, not at their messages.
+data "aws_iam_policy_document" "measure_queues" {
+  statement {
+    sid       = "CountMessages"
+    actions   = ["sqs:GetQueueAttributes"]
+    resources = flatten([for queue in values(local.queues) : [queue.arn, queue.dlq.arn]])
   }
 }
 
@@ -297,7 +380,7 @@ module "governance_functions" {
   timeout     = each.value.timeout
   environment = merge(local.common_environment, { SLUICE_SERVICE = each.key }, each.value.environment)
   policies    = each.value.policies
-  platform    = local.function_platform
+  platform    = local.function_platforms[each.key]
 
   reserved_concurrency    = lookup(var.reserved_concurrency, each.key, null)
   provisioned_concurrency = lookup(var.provisioned_concurrency, each.key, 0)

@@ -17,9 +17,11 @@ locals {
   functions = [
     "authorizer", "chat_completions", "completions", "chat_stream", "chat", "embeddings", "classify", "score", "models", "health",
     "async_submit", "async_worker", "async_status",
+    "files", "uploads", "batches", "batch_splitter", "batch_worker", "batch_assembler",
+    "webhooks", "webhook_sender",
     "workflow_start", "workflow_run_step", "workflow_finish", "workflow_ended", "workflow_status",
     "publish_events", "roll_up_usage",
-    "usage", "admin_keys", "admin_usage", "admin_circuits", "admin_redrive",
+    "usage", "admin_keys", "admin_usage", "admin_circuits", "admin_redrive", "admin_dead_letters",
   ]
   function_names = { for function in local.functions : function => "${local.prefix}-${replace(function, "_", "-")}" }
   function_alias = "live"
@@ -57,6 +59,15 @@ locals {
     snap_start               = var.snap_start
     permissions_boundary_arn = local.permissions_boundary_arn
     alarms                   = local.alarms
+  }
+
+  # The layer with the static embedding model is for those who may be asked for embeddings, if there is such a target.
+  embedding_functions = local.embeds_inside ? ["embeddings", "async_worker", "batch_worker"] : []
+  embeds_inside       = anytrue([for target in values(var.targets) : target.provider == "in_process" && contains(target.operations, "embed")])
+  function_platforms = {
+    for function in local.functions : function => contains(local.embedding_functions, function) ? merge(local.function_platform, {
+      layers = concat(local.function_platform.layers, [aws_lambda_layer_version.this["embeddings"].arn])
+    }) : local.function_platform
   }
 
   # Added to each function's own variables, with SLUICE_SERVICE.
@@ -135,4 +146,6 @@ locals {
 
   # Of the functions that call models when the caller is gone, and so ask themselves what the key may do by then.
   durable_policies = merge(local.inference_policies, { find-keys = data.aws_iam_policy_document.find_keys.json })
+  # And of those among them that do whatever the sync routes do.
+  endpoint_policies = merge(local.durable_policies, local.scoring_policies)
 }

@@ -44,7 +44,7 @@ module "dashboard" {
   api_name           = local.prefix
   api_stage          = local.api_stage
   function_names     = values(local.function_names)
-  queue_names        = [module.async_queue.name, module.async_queue.dlq.name, module.event_dlq.name]
+  queue_names        = concat(flatten([for queue in values(local.queues) : [queue.name, queue.dlq.name]]), [module.event_dlq.name])
   state_machine_arns = [module.chain.arn]
   table_name         = module.table.name
 

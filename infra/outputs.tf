@@ -1,6 +1,7 @@
 locals {
   functions_made = merge(
-    module.sync_functions, module.batch_functions, module.workflow_functions, module.shared_functions, module.governance_functions,
+    module.sync_functions, module.batch_functions, module.pipeline_functions, module.webhook_functions, module.workflow_functions,
+    module.shared_functions, module.governance_functions,
   )
 }
 
@@ -39,14 +40,14 @@ output "bucket_name" {
   value       = module.bucket.name
 }
 
-output "async_queue_url" {
-  description = "URL of the queue behind /v1/async."
-  value       = module.async_queue.url
+output "queue_urls" {
+  description = "Queue, by the name that administrators know it by => its URL."
+  value       = { for name, queue in local.queues : name => queue.url }
 }
 
-output "async_dlq_url" {
-  description = "URL of that queue's dead-letter queue."
-  value       = module.async_queue.dlq.url
+output "dlq_urls" {
+  description = "Queue, by the same name => the URL of its dead-letter queue."
+  value       = { for name, queue in local.queues : name => queue.dlq.url }
 }
 
 output "event_dlq_url" {
@@ -89,13 +90,18 @@ output "alarm_topic_arn" {
   value       = aws_sns_topic.alarms.arn
 }
 
+output "completion_topic_arn" {
+  description = "ARN of the topic that is told of what has ended; null if there is none."
+  value       = one(aws_sns_topic.completion[*].arn)
+}
+
 output "alarm_names" {
   description = "Names of all alarms."
   value = sort(concat(
     flatten([for module in values(local.functions_made) : module.alarm_names]),
     module.api.alarm_names,
     module.stream_url.alarm_names,
-    module.async_queue.alarm_names,
+    flatten([for queue in values(local.queues) : queue.alarm_names]),
     module.event_dlq.alarm_names,
     module.chain.alarm_names,
   ))

@@ -40,7 +40,13 @@ module "bucket" {
   kms_key_arn   = module.key.arn
 
   expiration_days = {
-    "async/"     = var.result_ttl_days
+    "async/" = var.result_ttl_days
+    # A day more than their owners can see them.
+    "files/" = var.file_ttl_days + 1
+    # Parts on their way to a file, which have a day at most.
+    "uploads/" = 2
+    # Plans and parts of batches, which must outlive the messages that are about them: see the DLQs.
+    "batches/"   = 16
     "workflows/" = var.result_ttl_days
     # Answers to be given again that are too large for the table. None is of use for more than a day.
     "responses/" = 2
@@ -112,10 +118,13 @@ resource "aws_lambda_layer_version" "this" {
 }
 
 locals {
-  layer_descriptions = {
-    dependencies = "Third-party packages, hash-pinned."
-    sluice       = "Sluice's own package."
-  }
+  layer_descriptions = merge(
+    {
+      dependencies = "Third-party packages, hash-pinned."
+      sluice       = "Sluice's own package."
+    },
+    local.embeds_inside ? { embeddings = "The static embedding model, and what it takes to run it." } : {},
+  )
   layer_packages = { for layer in keys(local.layer_descriptions) : layer => "${local.package_dir}/layers/${layer}.zip" }
   layer_sha256   = { for layer, path in local.layer_packages : layer => fileexists(path) ? filesha256(path) : "missing" }
 }
@@ -441,6 +450,21 @@ data "aws_iam_policy_document" "use_key" {
   }
 }
 
+# Why a message could not be worked off, for whoever looks after the dead letters; forgotten when it was in the end.
+data "aws_iam_policy_document" "record_dead_letters" {
+  statement {
+    sid       = "PutAndDeleteReasons"
+    actions   = ["dynamodb:PutItem", "dynamodb:DeleteItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["DLQ#*"]
+    }
+  }
+}
+
 # ---- Events ----
 
 module "event_bus" {
@@ -450,6 +474,7 @@ module "event_bus" {
   description  = "What Sluice did: finished, failed and throttled units of work."
   archive_days = var.event_archive_days
   kms_key_arn  = module.key.arn
+  rules        = local.completion_rules
 }
 
 # The table's stream is the outbox: a change and its event cannot come apart.
@@ -485,7 +510,7 @@ module "event_dlq" {
   source = "./modules/dead_letter_queue"
 
   name        = "${local.prefix}-events-dlq"
-  rule_arns   = [local.workflow_ended_rule_arn]
+  rule_arns   = concat([local.workflow_ended_rule_arn], values(module.event_bus.rule_arns))
   kms_key_arn = module.key.arn
   tls_only    = !var.local_endpoints
   alarms      = local.alarms
@@ -508,7 +533,14 @@ locals {
       eventName = ["INSERT", "MODIFY"]
       dynamodb = {
         Keys     = { pk = { S = [{ prefix = "ASYNC#" }] }, sk = { S = ["META"] } }
-        NewImage = { status = { S = ["completed", "failed"] } }
+        NewImage = { status = { S = ["completed", "failed", "cancelled"] } }
+      }
+    },
+    {
+      eventName = ["INSERT", "MODIFY"]
+      dynamodb = {
+        Keys     = { pk = { S = [{ prefix = "BATCH#" }] }, sk = { S = ["META"] } }
+        NewImage = { status = { S = ["completed", "failed", "expired", "cancelled"] } }
       }
     },
     {
@@ -574,7 +606,7 @@ module "shared_functions" {
   timeout     = each.value.timeout
   environment = merge(local.common_environment, { SLUICE_SERVICE = each.key }, each.value.environment)
   policies    = each.value.policies
-  platform    = local.function_platform
+  platform    = local.function_platforms[each.key]
 
   reserved_concurrency    = lookup(var.reserved_concurrency, each.key, null)
   provisioned_concurrency = lookup(var.provisioned_concurrency, each.key, 0)

@@ -180,7 +180,7 @@ module "sync_functions" {
   timeout     = each.value.timeout
   environment = merge(local.common_environment, { SLUICE_SERVICE = each.key }, each.value.environment)
   policies    = each.value.policies
-  platform    = local.function_platform
+  platform    = local.function_platforms[each.key]
 
   reserved_concurrency    = lookup(var.reserved_concurrency, each.key, null)
   provisioned_concurrency = lookup(var.provisioned_concurrency, each.key, 0)

@@ -68,8 +68,8 @@ variable "targets" {
     is never chosen by region. attempt_timeout_s: shorter than attempt_timeout_seconds, for a target that is quick or given up.
     guardrail (bedrock only): id and version of a Bedrock guardrail that every call goes through.
     price: USD per million tokens as decimal strings, with the date it was looked up as version; a class of tokens without
-    a rate of its own is charged as input or output. tiers replace the rates of longer prompts; batch are the rates of the
-    provider's own batch service. created: epoch seconds, shown by GET /v1/models.
+    a rate of its own is charged as input or output. tiers replace the rates of longer prompts; batch replaces all of them for
+    the lines of batches. created: epoch seconds, shown by GET /v1/models.
   EOT
   type = map(object({
     provider          = string
@@ -138,9 +138,10 @@ variable "targets" {
   validation {
     condition = alltrue([
       for target in values(var.targets) :
-      contains(["sagemaker", "in_process"], target.provider) ? toset(target.operations) == toset(["score"]) : !contains(target.operations, "score")
+      target.provider == "in_process" ? true :
+      target.provider == "sagemaker" ? toset(target.operations) == toset(["score"]) : !contains(target.operations, "score")
     ])
-    error_message = "Targets of sagemaker and in_process offer the operation score and nothing else, and no other target offers it."
+    error_message = "Targets of sagemaker offer the operation score and nothing else, and no target of bedrock or openai_compatible offers it."
   }
 
   validation {
@@ -153,9 +154,12 @@ variable "targets" {
 
   validation {
     condition = alltrue([
-      for target in values(var.targets) : target.provider == "in_process" ? contains(["lead-scorer"], target.model) : true
+      for target in values(var.targets) : target.provider != "in_process" ? true : toset(target.operations) == lookup({
+        lead-scorer       = toset(["score"])
+        static-embeddings = toset(["embed"])
+      }, target.model, toset([]))
     ])
-    error_message = "The only model inside the functions is lead-scorer."
+    error_message = "The models inside the functions are lead-scorer, which offers the operation score, and static-embeddings, which offers embed; neither offers another."
   }
 
   validation {
@@ -720,6 +724,278 @@ variable "result_ttl_days" {
     condition     = var.result_ttl_days >= 1
     error_message = "Results must be kept for at least one day."
   }
+}
+
+variable "batch_memory_mb" {
+  description = "Memory of the functions that read the input of batches and run their lines, in MB; both take CPU, which grows with it."
+  type        = number
+  default     = 1769
+  nullable    = false
+
+  validation {
+    condition     = var.batch_memory_mb >= 512 && var.batch_memory_mb <= 10240
+    error_message = "The memory must lie between 512 and 10240 MB."
+  }
+}
+
+variable "batch_worker_maximum_concurrency" {
+  description = "Most chunks of all batches that are worked on at once."
+  type        = number
+  default     = 50
+  nullable    = false
+
+  validation {
+    condition     = var.batch_worker_maximum_concurrency >= 2 && var.batch_worker_maximum_concurrency <= 1000
+    error_message = "Lambda takes between 2 and 1000."
+  }
+
+  validation {
+    condition     = var.batch_worker_maximum_concurrency <= lookup(var.reserved_concurrency, "batch_worker", 1000)
+    error_message = "The workers must not be more than the concurrency reserved for batch_worker, or messages are refused and end in the DLQ."
+  }
+}
+
+variable "batch_pipeline_timeout_seconds" {
+  description = "Timeout of the functions that split batches and put their results together; what is not done by then goes on in the next invocation."
+  type        = number
+  default     = 900
+  nullable    = false
+
+  validation {
+    condition     = var.batch_pipeline_timeout_seconds >= 30 && var.batch_pipeline_timeout_seconds <= 900
+    error_message = "The timeout must lie between 30 and 900 seconds."
+  }
+}
+
+variable "batch_window" {
+  description = "Chunks of one batch that may be worked on at once."
+  type        = number
+  default     = 20
+  nullable    = false
+
+  validation {
+    condition     = var.batch_window >= 1 && var.batch_window <= 1000 && floor(var.batch_window) == var.batch_window
+    error_message = "The window must be a whole number of chunks between 1 and 1000."
+  }
+}
+
+variable "batch_provider_concurrency" {
+  description = "Chunks of all batches that may call one target at once."
+  type        = number
+  default     = 25
+  nullable    = false
+
+  validation {
+    condition     = var.batch_provider_concurrency >= 1 && var.batch_provider_concurrency <= 1000 && floor(var.batch_provider_concurrency) == var.batch_provider_concurrency
+    error_message = "The limit must be a whole number of chunks between 1 and 1000."
+  }
+}
+
+variable "batch_line_concurrency" {
+  description = "Lines of one chunk that are run at once."
+  type        = number
+  default     = 16
+  nullable    = false
+
+  validation {
+    condition     = var.batch_line_concurrency >= 1 && var.batch_line_concurrency <= 256 && floor(var.batch_line_concurrency) == var.batch_line_concurrency
+    error_message = "The limit must be a whole number of lines between 1 and 256."
+  }
+}
+
+variable "batch_line_tries" {
+  description = "Deliveries of a chunk in which a line may fail by itself before that failure is its result."
+  type        = number
+  default     = 5
+  nullable    = false
+
+  validation {
+    condition     = var.batch_line_tries >= 1 && var.batch_line_tries <= 100 && floor(var.batch_line_tries) == var.batch_line_tries
+    error_message = "The tries must be a whole number between 1 and 100."
+  }
+}
+
+variable "batch_chunk_lines_max" {
+  description = "Most lines of one chunk, however cheap they are."
+  type        = number
+  default     = 10000
+  nullable    = false
+
+  validation {
+    condition     = var.batch_chunk_lines_max >= 1 && var.batch_chunk_lines_max <= 100000 && floor(var.batch_chunk_lines_max) == var.batch_chunk_lines_max
+    error_message = "The limit must be a whole number of lines between 1 and 100000."
+  }
+}
+
+variable "batch_max_lines" {
+  description = "Most lines of one batch."
+  type        = number
+  default     = 50000
+  nullable    = false
+
+  validation {
+    condition     = var.batch_max_lines >= 1 && var.batch_max_lines <= 5000000 && floor(var.batch_max_lines) == var.batch_max_lines
+    error_message = "The limit must be a whole number of lines between 1 and 5,000,000."
+  }
+}
+
+variable "batch_max_bytes" {
+  description = "Largest input file of a batch, in bytes."
+  type        = number
+  default     = 209715200
+  nullable    = false
+
+  validation {
+    condition     = var.batch_max_bytes >= 1024 && var.batch_max_bytes <= 5368709120 && floor(var.batch_max_bytes) == var.batch_max_bytes
+    error_message = "The limit must be a whole number of bytes between 1 KB and 5 GB."
+  }
+
+  validation {
+    condition     = var.batch_max_bytes <= var.max_file_bytes
+    error_message = "A batch cannot take a larger file than can be uploaded: see max_file_bytes."
+  }
+}
+
+variable "batch_max_line_bytes" {
+  description = "Longest line of a batch, in bytes."
+  type        = number
+  default     = 6291456
+  nullable    = false
+
+  validation {
+    condition     = var.batch_max_line_bytes >= 1024 && var.batch_max_line_bytes <= 6291456 && floor(var.batch_max_line_bytes) == var.batch_max_line_bytes
+    error_message = "The limit must be a whole number of bytes between 1 KB and 6 MB."
+  }
+}
+
+variable "batch_watch_seconds" {
+  description = "Seconds after which a batch is looked at again, to see that it expires in time and that nothing of it stalls."
+  type        = number
+  default     = 60
+  nullable    = false
+
+  validation {
+    condition     = var.batch_watch_seconds >= 1 && var.batch_watch_seconds <= 900
+    error_message = "The watch must come back within 1 to 900 seconds, the longest delay of a message."
+  }
+}
+
+variable "batch_lease_seconds" {
+  description = "Seconds for which the splitter or the assembler of a batch may keep silent before another takes over."
+  type        = number
+  default     = 60
+  nullable    = false
+
+  validation {
+    condition     = var.batch_lease_seconds >= 5 && var.batch_lease_seconds <= 600
+    error_message = "The lease must last between 5 and 600 seconds."
+  }
+}
+
+# ---- Files ----
+
+variable "file_ttl_days" {
+  description = "Days for which files are kept, unless they say otherwise: what callers upload and what batches write."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition     = var.file_ttl_days >= 1 && var.file_ttl_days <= 365 && floor(var.file_ttl_days) == var.file_ttl_days
+    error_message = "Files must be kept for 1 to 365 days."
+  }
+}
+
+variable "max_file_bytes" {
+  description = "Largest file in bytes. What is larger than one request carries comes in parts."
+  type        = number
+  default     = 5368709120
+  nullable    = false
+
+  validation {
+    condition     = var.max_file_bytes >= 1024 && var.max_file_bytes <= 5368709120 && floor(var.max_file_bytes) == var.max_file_bytes
+    error_message = "The limit must be a whole number of bytes between 1 KB and 5 GB."
+  }
+}
+
+variable "upload_ttl_seconds" {
+  description = "Seconds within which all parts of an upload have to come."
+  type        = number
+  default     = 3600
+  nullable    = false
+
+  validation {
+    condition     = var.upload_ttl_seconds >= 60 && var.upload_ttl_seconds <= 86400 && floor(var.upload_ttl_seconds) == var.upload_ttl_seconds
+    error_message = "Uploads must expire after 60 to 86400 seconds: the bucket forgets their parts after two days."
+  }
+}
+
+variable "presign_seconds" {
+  description = "Seconds for which a link to a file, or to a part of an upload, is good."
+  type        = number
+  default     = 900
+  nullable    = false
+
+  validation {
+    condition     = var.presign_seconds >= 60 && var.presign_seconds <= 3600 && floor(var.presign_seconds) == var.presign_seconds
+    error_message = "Links must be good for 60 to 3600 seconds: they end with the credentials of the function that made them."
+  }
+}
+
+variable "presign_endpoint_url" {
+  description = "Endpoint of S3 in links to files, instead of AWS's own; null on AWS."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.presign_endpoint_url == null ? true : can(regex("^https?://[^/]+$", var.presign_endpoint_url))
+    error_message = "The URL must have a scheme and a host, and no path or trailing slash."
+  }
+}
+
+# ---- Completion ----
+
+variable "webhooks_allow_private" {
+  description = "Whether webhooks may go to private and loopback addresses, and by plain HTTP. On AWS that would let callers reach what only the functions can."
+  type        = bool
+  default     = false
+  nullable    = false
+
+  validation {
+    condition     = !var.webhooks_allow_private || var.local_endpoints
+    error_message = "Webhooks may go to private addresses only where AWS is the local cloud."
+  }
+}
+
+variable "webhook_timeout_seconds" {
+  description = "Seconds within which a webhook has to be taken."
+  type        = number
+  default     = 10
+  nullable    = false
+
+  validation {
+    condition     = var.webhook_timeout_seconds >= 1 && var.webhook_timeout_seconds <= 30 && floor(var.webhook_timeout_seconds) == var.webhook_timeout_seconds
+    error_message = "A webhook must be taken within 1 to 30 seconds."
+  }
+}
+
+variable "webhook_attempts" {
+  description = "Attempts at a webhook, each after a pause twice as long as the one before (15 minutes at most), before it goes to the DLQ."
+  type        = number
+  default     = 12
+  nullable    = false
+
+  validation {
+    condition     = var.webhook_attempts >= 5 && var.webhook_attempts <= 100 && floor(var.webhook_attempts) == var.webhook_attempts
+    error_message = "The attempts must be a whole number between 5 and 100."
+  }
+}
+
+variable "completion_topic_enabled" {
+  description = "Whether there is an SNS topic that is told of every batch and asynchronous request that has ended."
+  type        = bool
+  default     = false
+  nullable    = false
 }
 
 # ---- Workflow ----

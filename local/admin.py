@@ -17,7 +17,9 @@ from local.errors import LocalError
 __all__ = [
     "circuits",
     "create_key",
+    "dead_letters",
     "list_keys",
+    "queues",
     "redrive",
     "revoke_key",
     "rotate_key",
@@ -76,6 +78,18 @@ def circuits(connection: Connection) -> list[dict[str, Any]]:
     """How every target is doing."""
     found: list[dict[str, Any]] = _call(connection, "GET", "/admin/circuits")["data"]
     return found
+
+
+def queues(connection: Connection) -> list[dict[str, Any]]:
+    """Every queue, and about how many messages it and its dead-letter queue hold."""
+    found: list[dict[str, Any]] = _call(connection, "GET", "/admin/queues")["data"]
+    return found
+
+
+def dead_letters(connection: Connection, queue: str, limit: int) -> dict[str, Any]:
+    """The newest reasons for a queue's dead letters, and about how many dead letters there are."""
+    path = f"/admin/queues/{quote(queue, safe='')}/dead-letters"
+    return _call(connection, "GET", path, query={"limit": str(limit)})
 
 
 def redrive(connection: Connection, queue: str) -> int:
@@ -155,5 +169,6 @@ def _hint(status: int, path: str) -> str:
         return "`make keys` lists the keys" if "/keys/" in path else ""
     if status < 500:
         return ""
-    area = path.split("/")[2].partition("?")[0]
-    return f"see the log of the function: make logs FUNCTION=admin_{'redrive' if area == 'queues' else area}"
+    area = path.split("/")[2]
+    function = area if area != "queues" else "redrive" if path.endswith("/redrive") else "dead_letters"
+    return f"see the log of the function: make logs FUNCTION=admin_{function}"

@@ -24,13 +24,17 @@ __all__ = ["Connection", "local_values", "read_values", "resolve", "write_values
 _OUTPUTS = (
     ("table_name", "SLUICE_TABLE"),
     ("bucket_name", "SLUICE_BUCKET"),
-    ("async_queue_url", "SLUICE_ASYNC_QUEUE_URL"),
-    ("async_dlq_url", "SLUICE_ASYNC_DLQ_URL"),
     ("event_dlq_url", "SLUICE_EVENT_DLQ_URL"),
     ("event_bus_name", "SLUICE_EVENT_BUS"),
     ("state_machine_arn", "SLUICE_STATE_MACHINE_ARN"),
     ("provider_secret_arn", "SLUICE_PROVIDER_SECRET_ARN"),
     ("kms_key_arn", "SLUICE_KMS_KEY_ARN"),
+    ("completion_topic_arn", "SLUICE_COMPLETION_TOPIC_ARN"),
+)
+# Outputs with one entry for each queue, and the variable that is made of the queue's name.
+_QUEUES = (
+    ("queue_urls", "SLUICE_{}_QUEUE_URL"),
+    ("dlq_urls", "SLUICE_{}_DLQ_URL"),
 )
 
 
@@ -88,7 +92,10 @@ def local_values(instance: Instance, outputs: Mapping[str, Any]) -> dict[str, st
         "SLUICE_MODELS_URL": instance.models_url,
         "SLUICE_XRAY_ADDRESS": instance.xray_address,
     }
-    return values | {name: str(outputs[output]) for output, name in _OUTPUTS if outputs.get(output)}
+    values |= {name: str(outputs[output]) for output, name in _OUTPUTS if outputs.get(output)}
+    for output, name in _QUEUES:
+        values |= {name.format(queue.upper()): str(url) for queue, url in outputs.get(output, {}).items()}
+    return values
 
 
 def _stream_url(instance: Instance, outputs: Mapping[str, Any]) -> dict[str, str]:

@@ -24,6 +24,7 @@ Add = Callable[[str, Verb, str], argparse.ArgumentParser]
 
 # How a restriction is taken away again on the command line.
 _NONE = "none"
+_LETTERS = 20
 _UNITS = {"h": 3_600, "d": 86_400}
 
 
@@ -43,9 +44,13 @@ def add_verbs(add: Add) -> None:
     add("revoke", _revoke, "revoke an API key for good").add_argument("id", help="the key's id, as `keys` shows it")
     _add_usage(add("usage", _usage, "show who used and spent what"))
     add("circuits", _circuits, "show how every target of the routes is doing")
+    queues = add("queues", _queues, "show how full every queue is, and how many dead letters it has")
+    letters = add("dead-letters", _dead_letters, "show why messages of a queue are dead, the newest first")
+    letters.add_argument("queue", help="the queue's name, as `queues` shows it")
+    letters.add_argument("--limit", type=int, default=_LETTERS, metavar="N", help=f"how many ({_LETTERS}; 100 at most)")
     redrive = add("redrive", _redrive, "move dead letters back to their queue")
-    redrive.add_argument("queue", nargs="?", default="async", help="the queue's name (async)")
-    for parser in (key, update, rotate):
+    redrive.add_argument("queue", nargs="?", help="the queue's name (all queues that have dead letters)")
+    for parser in (key, update, rotate, queues, letters):
         _add_json(parser)
 
 
@@ -122,10 +127,34 @@ def _circuits(instance: Instance, _: argparse.Namespace) -> int:
     return 0
 
 
-def _redrive(instance: Instance, options: argparse.Namespace) -> int:
-    moved = admin.redrive(_platform(instance), options.queue)
-    say(f"{moved} message{'' if moved == 1 else 's'} moved back to the queue {options.queue}")
+def _queues(instance: Instance, options: argparse.Namespace) -> int:
+    queues = admin.queues(_platform(instance))
+    columns = ("queue", "waiting", "in flight", "delayed", "dead letters")
+    counts = ("waiting", "in_flight", "delayed", "dead_letters")
+    rows = [[queue["name"], *(queue[count] for count in counts)] for queue in queues]
+    say(json.dumps(queues, indent=2) if options.json else _table(columns, rows))
     return 0
+
+
+def _dead_letters(instance: Instance, options: argparse.Namespace) -> int:
+    report = admin.dead_letters(_platform(instance), options.queue, options.limit)
+    say(json.dumps(report, indent=2) if options.json else _letters_table(report))
+    return 0
+
+
+def _redrive(instance: Instance, options: argparse.Namespace) -> int:
+    platform = _platform(instance)
+    names = [options.queue] if options.queue else _with_dead_letters(platform)
+    for name in names:
+        moved = admin.redrive(platform, name)
+        say(f"{moved} message{'' if moved == 1 else 's'} moved back to the queue {name}")
+    if not names:
+        say("no queue has dead letters")
+    return 0
+
+
+def _with_dead_letters(platform: Connection) -> list[str]:
+    return [queue["name"] for queue in admin.queues(platform) if queue["dead_letters"]]
 
 
 def _show_secret(key: Mapping[str, Any], options: argparse.Namespace, more: str) -> int:
@@ -246,6 +275,18 @@ def _circuit_row(circuit: Mapping[str, Any]) -> list[object]:
         circuit["failed"] or None,
         circuit["ms_per_token"],
     ]
+
+
+def _letters_table(report: Mapping[str, Any]) -> str:
+    count = report["dead_letters"]
+    title = f"{report['queue']}: {count} dead letter{'' if count == 1 else 's'}"
+    columns = ("failed", "subject", "tries", "code", "why")
+    rows = [
+        [_moment(letter["failed_at"]), letter["subject"], letter["receives"], letter["code"], letter["message"]]
+        for letter in report["data"]
+    ]
+    more = "\n…" if report["has_more"] else ""
+    return f"{title}\n{_table(columns, rows)}{more}" if rows else f"{title}, of which none left a reason"
 
 
 def _usage_table(report: Mapping[str, Any]) -> str:

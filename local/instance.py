@@ -106,6 +106,11 @@ class Instance:
         return f"http://127.0.0.1:{self.ports.cloud}"
 
     @property
+    def links_url(self) -> str:
+        """The same, as links to files name it: another host, so that no client follows one with its API key."""
+        return f"http://localhost:{self.ports.cloud}"
+
+    @property
     def models_url(self) -> str:
         """Root of the local model server."""
         return f"http://127.0.0.1:{self.ports.models}"

@@ -34,6 +34,7 @@ def driver(instance: Instance) -> Driver:
             "models_url": instance.models_url,
             "bedrock_endpoint_url": instance.models_url,
             "sagemaker_endpoint_url": instance.models_url,
+            "presign_endpoint_url": instance.links_url,
         },
     )
 

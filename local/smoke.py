@@ -76,6 +76,19 @@ def _async(url: str, key: str) -> str:
     return str(done["response"]["choices"][0]["message"]["content"])
 
 
+def _batch(url: str, key: str) -> str:
+    line = {"custom_id": "one", "method": "POST", "url": "/v1/chat/completions"}
+    body = {"model": "auto", "messages": _messages()}
+    with openai.OpenAI(base_url=url, api_key=key, timeout=60, max_retries=0) as client:
+        file = client.files.create(file=("smoke.jsonl", json.dumps(line | {"body": body}).encode()), purpose="batch")
+        batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+        done = _poll(f"{url}/batches/{batch.id}", key, pending={"validating", "in_progress", "finalizing"})
+        if not done["output_file_id"]:
+            raise LocalError(f"batch {batch.id} {done['status']} without output", _LOGS.format("batch_worker"))
+        answer = json.loads(client.files.content(done["output_file_id"]).text)
+    return str(answer["response"]["body"]["choices"][0]["message"]["content"])
+
+
 def _workflow(url: str, key: str) -> str:
     steps = [
         {"name": "answer", "prompt": "{{input}}\n\n" + _QUESTION},
@@ -94,6 +107,7 @@ _LOGS = "see `make logs FUNCTION={}`"
 CALLS = (
     Call("sync", "POST /v1/chat/completions", _chat),
     Call("async", "POST /v1/async/chat/completions", _async),
+    Call("batch", "POST /v1/batches", _batch),
     Call("workflow", "POST /v1/workflows/chain/executions", _workflow),
 )
 

@@ -262,6 +262,8 @@ locals {
           "${local.arn}:events:${local.here}:archive/${local.prefix}",
           # On the default bus, where AWS announces what its services do.
           "${local.arn}:events:${local.here}:rule/${local.prefix}-*",
+          # On Sluice's own.
+          "${local.arn}:events:${local.here}:rule/${local.prefix}/${local.prefix}-*",
         ]
         read = [
           "events:DescribeEventBus",

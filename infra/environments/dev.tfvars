@@ -49,15 +49,24 @@ targets = {
     operations = ["score"]
     price      = { version = "2026-11-21", input_per_mtok = "0" }
   }
+  # Likewise, and quick: for batches of embeddings above all.
+  "in-process/static-embeddings" = {
+    provider       = "in_process"
+    model          = "static-embeddings"
+    operations     = ["embed"]
+    context_length = 8192
+    price          = { version = "2026-11-21", input_per_mtok = "0" }
+  }
 }
 
 aliases = {
-  auto     = { operation = "chat", targets = ["amazon/nova-lite", "amazon/nova-micro"] }
-  fast     = { operation = "chat", strategy = "latency", targets = ["amazon/nova-micro", "amazon/nova-lite"] }
-  cheap    = { operation = "chat", strategy = "cost", targets = ["amazon/nova-micro", "amazon/nova-lite"] }
-  embed    = { operation = "embed", targets = ["amazon/titan-embed-v2"] }
-  classify = { operation = "classify", targets = ["amazon/titan-embed-v2", "amazon/nova-micro"] }
-  score    = { operation = "score", targets = ["in-process/lead-scorer"] }
+  auto         = { operation = "chat", targets = ["amazon/nova-lite", "amazon/nova-micro"] }
+  fast         = { operation = "chat", strategy = "latency", targets = ["amazon/nova-micro", "amazon/nova-lite"] }
+  cheap        = { operation = "chat", strategy = "cost", targets = ["amazon/nova-micro", "amazon/nova-lite"] }
+  embed        = { operation = "embed", targets = ["amazon/titan-embed-v2"] }
+  embed-static = { operation = "embed", targets = ["in-process/static-embeddings"] }
+  classify     = { operation = "classify", targets = ["amazon/titan-embed-v2", "amazon/nova-micro"] }
+  score        = { operation = "score", targets = ["in-process/lead-scorer"] }
 }
 
 intent_sets = {
@@ -70,15 +79,17 @@ intent_sets = {
   }
 }
 
-log_level                   = "DEBUG"
-log_retention_days          = 7
-event_archive_days          = 7
-request_log_ttl_days        = 14
-result_ttl_days             = 7
-snap_start                  = false
-alarms_enabled              = false
-deletion_protection         = false
-secret_recovery_window_days = 0
-key_deletion_window_days    = 7
-worker_maximum_concurrency  = 5
-throttling                  = { requests_per_second = 50, burst = 100 }
+log_level                        = "DEBUG"
+log_retention_days               = 7
+event_archive_days               = 7
+request_log_ttl_days             = 14
+result_ttl_days                  = 7
+snap_start                       = false
+alarms_enabled                   = false
+deletion_protection              = false
+secret_recovery_window_days      = 0
+key_deletion_window_days         = 7
+worker_maximum_concurrency       = 5
+batch_worker_maximum_concurrency = 10
+file_ttl_days                    = 7
+throttling                       = { requests_per_second = 50, burst = 100 }

@@ -1,4 +1,5 @@
-# The local cloud on this machine. models_url and the providers' endpoints come from `make up`, which knows the ports.
+# The local cloud on this machine. models_url and the endpoints of providers and links come from `make up`, which knows the
+# ports.
 
 environment     = "local"
 local_endpoints = true
@@ -181,18 +182,28 @@ targets = {
     operations = ["score"]
     price      = { version = "2026-11-21", input_per_mtok = "0" }
   }
+  # Likewise, and quick: for batches of embeddings above all.
+  "in-process/static-embeddings" = {
+    provider       = "in_process"
+    model          = "static-embeddings"
+    operations     = ["embed"]
+    context_length = 8192
+    price          = { version = "2026-11-21", input_per_mtok = "0" }
+  }
 }
 
 aliases = {
-  auto     = { operation = "chat", targets = ["bedrock/extractive-v1", "openai/extractive-v1"] }
-  fast     = { operation = "chat", targets = ["openai/extractive-v1", "bedrock/extractive-v1"] }
-  cheap    = { operation = "chat", targets = ["openai/extractive-v1"] }
-  embed    = { operation = "embed", targets = ["bedrock/wordllama-256", "openai/wordllama-256"] }
-  classify = { operation = "classify", targets = ["bedrock/wordllama-256", "openai/extractive-v1"] }
-  score    = { operation = "score", targets = ["sagemaker/lead-scorer", "in-process/lead-scorer"] }
+  auto         = { operation = "chat", targets = ["bedrock/extractive-v1", "openai/extractive-v1"] }
+  fast         = { operation = "chat", targets = ["openai/extractive-v1", "bedrock/extractive-v1"] }
+  cheap        = { operation = "chat", targets = ["openai/extractive-v1"] }
+  embed        = { operation = "embed", targets = ["bedrock/wordllama-256", "openai/wordllama-256"] }
+  embed-static = { operation = "embed", targets = ["in-process/static-embeddings"] }
+  classify     = { operation = "classify", targets = ["bedrock/wordllama-256", "openai/extractive-v1"] }
+  score        = { operation = "score", targets = ["sagemaker/lead-scorer", "in-process/lead-scorer"] }
 
   # What applications written for OpenAI ask for, as do the tests of its client: they run here unchanged.
   "gpt-6-astra"            = { operation = "chat", targets = ["bedrock/extractive-v1", "openai/extractive-v1"] }
+  "gpt-3.5-turbo-0125"     = { operation = "chat", targets = ["bedrock/extractive-v1", "openai/extractive-v1"] }
   "gpt-3.5-turbo-instruct" = { operation = "chat", targets = ["openai/extractive-v1", "bedrock/extractive-v1"] }
   "text-embedding-3-small" = { operation = "embed", targets = ["bedrock/wordllama-256", "openai/wordllama-256"] }
 
@@ -234,6 +245,20 @@ worker_maximum_concurrency    = 2
 event_batching_window_seconds = 0
 # So that a revoked key is seen to stop.
 key_cache_seconds = 2
+
+# Two cores for everything, and kills that tests see mended within seconds.
+batch_pipeline_timeout_seconds   = 60
+batch_worker_maximum_concurrency = 4
+batch_window                     = 4
+batch_provider_concurrency       = 6
+batch_watch_seconds              = 5
+batch_lease_seconds              = 10
+webhook_attempts                 = 5
+# Tests take webhooks on this machine.
+webhooks_allow_private = true
+# As much as Sluice takes: for `make bench-batch`.
+batch_max_lines = 5000000
+batch_max_bytes = 5368709120
 
 # The local cloud takes alarms but reports them only in part, so that every apply would change them again.
 alarms_enabled = false

@@ -103,15 +103,24 @@ targets = {
     operations = ["score"]
     price      = { version = "2026-11-21", input_per_mtok = "0" }
   }
+  # Likewise, and quick: for batches of embeddings above all.
+  "in-process/static-embeddings" = {
+    provider       = "in_process"
+    model          = "static-embeddings"
+    operations     = ["embed"]
+    context_length = 8192
+    price          = { version = "2026-11-21", input_per_mtok = "0" }
+  }
 }
 
 aliases = {
-  auto     = { operation = "chat", targets = ["anthropic/claude-haiku-4-5", "amazon/nova-pro", "openai/gpt-oss-120b"] }
-  fast     = { operation = "chat", strategy = "latency", targets = ["amazon/nova-lite", "amazon/nova-micro"] }
-  cheap    = { operation = "chat", strategy = "cost", targets = ["amazon/nova-micro", "amazon/nova-lite"] }
-  embed    = { operation = "embed", targets = ["amazon/titan-embed-v2"] }
-  classify = { operation = "classify", targets = ["amazon/titan-embed-v2", "amazon/nova-micro"] }
-  score    = { operation = "score", targets = ["sagemaker/lead-scorer", "in-process/lead-scorer"] }
+  auto         = { operation = "chat", targets = ["anthropic/claude-haiku-4-5", "amazon/nova-pro", "openai/gpt-oss-120b"] }
+  fast         = { operation = "chat", strategy = "latency", targets = ["amazon/nova-lite", "amazon/nova-micro"] }
+  cheap        = { operation = "chat", strategy = "cost", targets = ["amazon/nova-micro", "amazon/nova-lite"] }
+  embed        = { operation = "embed", targets = ["amazon/titan-embed-v2"] }
+  embed-static = { operation = "embed", targets = ["in-process/static-embeddings"] }
+  classify     = { operation = "classify", targets = ["amazon/titan-embed-v2", "amazon/nova-micro"] }
+  score        = { operation = "score", targets = ["sagemaker/lead-scorer", "in-process/lead-scorer"] }
 }
 
 intent_sets = {
@@ -124,8 +133,9 @@ intent_sets = {
   }
 }
 
-log_retention_days         = 30
-worker_maximum_concurrency = 10
-throttling                 = { requests_per_second = 200, burst = 400 }
-key_deletion_window_days   = 7
-deletion_protection        = false
+log_retention_days               = 30
+worker_maximum_concurrency       = 10
+batch_worker_maximum_concurrency = 20
+throttling                       = { requests_per_second = 200, burst = 400 }
+key_deletion_window_days         = 7
+deletion_protection              = false

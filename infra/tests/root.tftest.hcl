@@ -37,7 +37,7 @@ run "gives_every_function_exactly_its_environment" {
   command = apply
 
   assert {
-    condition     = toset(keys(local.functions_made)) == toset(local.functions) && length(local.functions) == 25
+    condition     = toset(keys(local.functions_made)) == toset(local.functions) && length(local.functions) == 34
     error_message = "Every function must be made by one of the modes."
   }
 
@@ -128,7 +128,7 @@ run "gives_every_function_exactly_its_environment" {
   assert {
     condition = alltrue([
       for function in [
-        "models", "health", "workflow_finish", "workflow_ended", "roll_up_usage", "usage", "admin_keys", "admin_usage", "admin_circuits",
+        "models", "health", "webhooks", "workflow_finish", "workflow_ended", "roll_up_usage", "usage", "admin_keys", "admin_usage", "admin_circuits",
       ] :
       { for name, value in local.functions_made[function].environment : name => value if !startswith(name, "SLUICE_") } == {
         LOG_LEVEL                = "INFO"
@@ -149,6 +149,7 @@ run "gives_every_function_exactly_its_environment" {
       RESULT_TTL_DAYS          = "30"
       MAX_INPUT_BYTES          = "1048576"
       IDEMPOTENCY_TTL_SECONDS  = "86400"
+      WEBHOOKS_ALLOW_PRIVATE   = "false"
     }
     error_message = "The environment of async_submit is miswired."
   }
@@ -239,14 +240,152 @@ run "gives_every_function_exactly_its_environment" {
   }
 
   assert {
-    condition = { for name, value in local.functions_made["admin_redrive"].environment : name => value if !startswith(name, "SLUICE_") } == {
+    condition = alltrue([
+      for function in ["admin_redrive", "admin_dead_letters"] :
+      { for name, value in local.functions_made[function].environment : name => value if !startswith(name, "SLUICE_") } == {
+        LOG_LEVEL                = "INFO"
+        AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
+        TABLE_NAME               = "sluice-test"
+        ASYNC_QUEUE_URL          = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+        ASYNC_DLQ_URL            = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+        BATCHES_QUEUE_URL        = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+        BATCHES_DLQ_URL          = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+        CHUNKS_QUEUE_URL         = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+        CHUNKS_DLQ_URL           = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+        ASSEMBLY_QUEUE_URL       = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+        ASSEMBLY_DLQ_URL         = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+        WEBHOOKS_QUEUE_URL       = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+        WEBHOOKS_DLQ_URL         = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+      }
+    ])
+    error_message = "The environment of a function that looks after the queues is miswired."
+  }
+
+  assert {
+    condition = { for name, value in local.functions_made["files"].environment : name => value if !startswith(name, "SLUICE_") } == {
       LOG_LEVEL                = "INFO"
       AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
       TABLE_NAME               = "sluice-test"
-      ASYNC_QUEUE_URL          = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
-      ASYNC_DLQ_URL            = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+      BUCKET_NAME              = "sluice-test-123456789012-us-east-1"
+      IDEMPOTENCY_TTL_SECONDS  = "86400"
+      FILE_TTL_DAYS            = "30"
+      MAX_FILE_BYTES           = "5368709120"
+      PRESIGN_SECONDS          = "900"
     }
-    error_message = "The environment of admin_redrive is miswired."
+    error_message = "The environment of files is miswired."
+  }
+
+  assert {
+    condition = { for name, value in local.functions_made["uploads"].environment : name => value if !startswith(name, "SLUICE_") } == {
+      LOG_LEVEL                = "INFO"
+      AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
+      TABLE_NAME               = "sluice-test"
+      BUCKET_NAME              = "sluice-test-123456789012-us-east-1"
+      IDEMPOTENCY_TTL_SECONDS  = "86400"
+      FILE_TTL_DAYS            = "30"
+      MAX_FILE_BYTES           = "5368709120"
+      PRESIGN_SECONDS          = "900"
+      UPLOAD_TTL_SECONDS       = "3600"
+    }
+    error_message = "The environment of uploads is miswired."
+  }
+
+  assert {
+    condition = { for name, value in local.functions_made["batches"].environment : name => value if !startswith(name, "SLUICE_") } == {
+      LOG_LEVEL                = "INFO"
+      AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
+      TABLE_NAME               = "sluice-test"
+      BUCKET_NAME              = "sluice-test-123456789012-us-east-1"
+      IDEMPOTENCY_TTL_SECONDS  = "86400"
+      BATCHES_QUEUE_URL        = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+      ASSEMBLY_QUEUE_URL       = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+      RESULT_TTL_DAYS          = "30"
+      FILE_TTL_DAYS            = "30"
+      WINDOW                   = "20"
+      WATCH_SECONDS            = "60"
+      WEBHOOKS_ALLOW_PRIVATE   = "false"
+    }
+    error_message = "The environment of batches is miswired."
+  }
+
+  assert {
+    condition = { for name, value in local.functions_made["batch_splitter"].environment : name => value if !startswith(name, "SLUICE_") } == {
+      LOG_LEVEL                = "INFO"
+      AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
+      TABLE_NAME               = "sluice-test"
+      BUCKET_NAME              = "sluice-test-123456789012-us-east-1"
+      MAX_RECEIVE_COUNT        = "5"
+      RETRY_BASE_SECONDS       = "5"
+      QUEUE_URL                = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+      CHUNKS_QUEUE_URL         = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+      MAX_LINES                = "50000"
+      MAX_BATCH_BYTES          = "209715200"
+      MAX_LINE_BYTES           = "6291456"
+      MAX_OUTPUT_TOKENS        = "16384"
+      CHUNK_LINES_MAX          = "10000"
+      CHUNK_SECONDS            = "100"
+      LINE_CONCURRENCY         = "16"
+      LEASE_SECONDS            = "60"
+    }
+    error_message = "The environment of batch_splitter is miswired."
+  }
+
+  assert {
+    condition = { for name, value in local.functions_made["batch_worker"].environment : name => value if !startswith(name, "SLUICE_") } == {
+      LOG_LEVEL                        = "INFO"
+      AWS_XRAY_CONTEXT_MISSING         = "LOG_ERROR"
+      TABLE_NAME                       = "sluice-test"
+      BUCKET_NAME                      = "sluice-test-123456789012-us-east-1"
+      PROVIDER_SECRET_ARN              = "arn:aws:secretsmanager:us-east-1:123456789012:secret:mock"
+      REQUEST_LOG_TTL_DAYS             = "90"
+      ATTEMPT_TIMEOUT_SECONDS          = "20"
+      MAX_ATTEMPTS                     = "2"
+      CIRCUIT_FAILURES                 = "5"
+      CIRCUIT_OPEN_SECONDS             = "30"
+      CIRCUIT_CACHE_SECONDS            = "3"
+      MAX_OUTPUT_TOKENS                = "16384"
+      AWS_ENDPOINT_URL_BEDROCK_RUNTIME = "http://127.0.0.1:2"
+      MAX_RECEIVE_COUNT                = "5"
+      RETRY_BASE_SECONDS               = "5"
+      QUEUE_URL                        = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+      ASSEMBLY_QUEUE_URL               = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+      LINE_TRIES                       = "5"
+      LINE_CONCURRENCY                 = "16"
+      PROVIDER_CONCURRENCY             = "25"
+    }
+    error_message = "The environment of batch_worker is miswired."
+  }
+
+  assert {
+    condition = { for name, value in local.functions_made["batch_assembler"].environment : name => value if !startswith(name, "SLUICE_") } == {
+      LOG_LEVEL                = "INFO"
+      AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
+      TABLE_NAME               = "sluice-test"
+      BUCKET_NAME              = "sluice-test-123456789012-us-east-1"
+      MAX_RECEIVE_COUNT        = "5"
+      RETRY_BASE_SECONDS       = "5"
+      QUEUE_URL                = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+      BATCHES_QUEUE_URL        = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+      CHUNKS_QUEUE_URL         = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+      FILE_TTL_DAYS            = "30"
+      WATCH_SECONDS            = "60"
+      LEASE_SECONDS            = "60"
+    }
+    error_message = "The environment of batch_assembler is miswired."
+  }
+
+  assert {
+    condition = { for name, value in local.functions_made["webhook_sender"].environment : name => value if !startswith(name, "SLUICE_") } == {
+      LOG_LEVEL                = "INFO"
+      AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
+      TABLE_NAME               = "sluice-test"
+      QUEUE_URL                = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
+      MAX_RECEIVE_COUNT        = "12"
+      RETRY_BASE_SECONDS       = "5"
+      WEBHOOKS_ALLOW_PRIVATE   = "false"
+      WEBHOOK_TIMEOUT_SECONDS  = "10"
+    }
+    error_message = "The environment of webhook_sender is miswired."
   }
 }
 
@@ -267,37 +406,46 @@ run "gives_every_function_a_role_of_its_own" {
   command = apply
 
   assert {
-    condition     = length(distinct([for made in values(local.functions_made) : made.role_name])) == 25
+    condition     = length(distinct([for made in values(local.functions_made) : made.role_name])) == 34
     error_message = "No two functions may share a role."
   }
 
   assert {
     condition = { for function, made in local.functions_made : function => join(" ", setsubtract(made.concerns, ["logs", "xray", "use-key"])) } == {
-      authorizer        = "read-keys"
-      chat_completions  = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses stream-models use-ledger write-request-log"
-      chat_stream       = "cache-answers invoke-models read-keys read-request-log read-routes read-secret replay-responses share-circuits store-responses stream-models use-ledger write-request-log"
-      completions       = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses stream-models use-ledger write-request-log"
-      chat              = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses use-ledger write-request-log"
-      embeddings        = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses use-ledger write-request-log"
-      classify          = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses use-ledger write-request-log"
-      score             = "cache-answers read-request-log read-routes replay-responses share-circuits store-responses use-ledger write-request-log"
-      models            = "read-routes"
-      health            = "read-routes"
-      async_submit      = "create-jobs read-routes replay-responses send-jobs store-responses write-job-objects"
-      async_worker      = "cache-answers find-keys invoke-models read-job-objects read-request-log read-routes read-secret receive-jobs send-jobs share-circuits store-responses use-ledger work-on-jobs write-job-objects write-request-log"
-      async_status      = "read-job-objects read-jobs settle-jobs"
-      workflow_start    = "create-executions read-routes replay-responses start-executions store-responses write-workflow-objects"
-      workflow_run_step = "cache-answers find-keys invoke-models read-request-log read-routes read-secret read-workflow-objects record-steps share-circuits store-responses use-ledger write-request-log write-workflow-objects"
-      workflow_finish   = "finish-executions"
-      workflow_ended    = "finish-executions send-to-dlq"
-      workflow_status   = "describe-executions read-executions read-workflow-objects settle-executions"
-      publish_events    = "put-events read-stream send-to-dlq"
-      roll_up_usage     = "read-stream send-to-dlq write-usage"
-      usage             = "read-request-log read-usage use-ledger"
-      admin_keys        = "find-keys record-actions write-keys"
-      admin_usage       = "find-keys find-usage read-usage"
-      admin_circuits    = "read-circuits read-routes"
-      admin_redrive     = "record-actions redrive-jobs send-jobs"
+      authorizer         = "read-keys"
+      chat_completions   = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses stream-models use-ledger write-request-log"
+      chat_stream        = "cache-answers invoke-models read-keys read-request-log read-routes read-secret replay-responses share-circuits store-responses stream-models use-ledger write-request-log"
+      completions        = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses stream-models use-ledger write-request-log"
+      chat               = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses use-ledger write-request-log"
+      embeddings         = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses use-ledger write-request-log"
+      classify           = "cache-answers invoke-models read-request-log read-routes read-secret replay-responses share-circuits store-responses use-ledger write-request-log"
+      score              = "cache-answers read-request-log read-routes replay-responses share-circuits store-responses use-ledger write-request-log"
+      models             = "read-routes"
+      health             = "read-routes"
+      async_submit       = "create-jobs read-routes read-webhook-secrets replay-responses send-jobs store-responses write-job-objects"
+      async_worker       = "cache-answers find-keys invoke-models read-job-objects read-request-log read-routes read-secret receive-jobs record-dead-letters send-jobs share-circuits store-responses use-ledger work-on-jobs write-job-objects write-request-log"
+      async_status       = "find-jobs read-job-objects read-jobs settle-jobs"
+      files              = "find-files keep-files replay-responses store-files store-responses"
+      uploads            = "compose-files create-files keep-uploads read-files replay-responses store-responses store-uploads"
+      batches            = "create-batches find-batches read-files read-webhook-secrets replay-responses send-assembly send-batches store-responses"
+      batch_splitter     = "find-keys read-batch-input read-batch-objects read-files read-ledger read-request-log read-routes receive-batches record-dead-letters send-batches send-chunks split-batches use-ledger write-batch-objects"
+      batch_worker       = "cache-answers find-keys invoke-models read-batch-input read-batch-objects read-files read-request-log read-routes read-secret receive-chunks record-dead-letters run-chunks send-assembly send-chunks share-circuits share-pace store-responses use-ledger write-batch-objects write-request-log"
+      batch_assembler    = "assemble-batches create-files read-batch-input read-batch-objects read-request-log receive-assembly record-dead-letters send-assembly send-batches send-chunks use-ledger write-batch-files"
+      webhooks           = "keep-webhook-secrets"
+      webhook_sender     = "find-keys read-callbacks read-webhook-secrets receive-webhooks record-dead-letters send-webhooks"
+      workflow_start     = "create-executions read-routes replay-responses start-executions store-responses write-workflow-objects"
+      workflow_run_step  = "cache-answers find-keys invoke-models read-request-log read-routes read-secret read-workflow-objects record-steps share-circuits store-responses use-ledger write-request-log write-workflow-objects"
+      workflow_finish    = "finish-executions"
+      workflow_ended     = "finish-executions send-to-dlq"
+      workflow_status    = "describe-executions read-executions read-workflow-objects settle-executions"
+      publish_events     = "put-events read-stream send-to-dlq"
+      roll_up_usage      = "read-stream send-to-dlq write-usage"
+      usage              = "read-request-log read-usage use-ledger"
+      admin_keys         = "find-keys record-actions write-keys"
+      admin_usage        = "find-keys find-usage read-usage"
+      admin_circuits     = "read-circuits read-routes"
+      admin_redrive      = "forget-reasons record-actions send-to-queues take-dead-letters"
+      admin_dead_letters = "find-reasons measure-queues"
     }
     error_message = "A function has a concern too many or too few."
   }
@@ -315,40 +463,80 @@ run "grants_exact_actions_on_exact_things" {
     condition = alltrue(flatten([
       for document in [
         data.aws_iam_policy_document.alarms,
+        data.aws_iam_policy_document.apply_guardrails,
+        data.aws_iam_policy_document.assemble_batches,
         data.aws_iam_policy_document.cache_answers,
+        data.aws_iam_policy_document.compose_files,
+        data.aws_iam_policy_document.create_batches,
         data.aws_iam_policy_document.create_executions,
+        data.aws_iam_policy_document.create_files,
         data.aws_iam_policy_document.create_jobs,
         data.aws_iam_policy_document.describe_executions,
+        data.aws_iam_policy_document.find_batches,
+        data.aws_iam_policy_document.find_files,
+        data.aws_iam_policy_document.find_jobs,
         data.aws_iam_policy_document.find_keys,
+        data.aws_iam_policy_document.find_reasons,
         data.aws_iam_policy_document.find_usage,
         data.aws_iam_policy_document.finish_executions,
+        data.aws_iam_policy_document.forget_reasons,
+        data.aws_iam_policy_document.invoke_endpoints,
         data.aws_iam_policy_document.invoke_models,
+        data.aws_iam_policy_document.keep_files,
+        data.aws_iam_policy_document.keep_uploads,
+        data.aws_iam_policy_document.keep_webhook_secrets,
+        data.aws_iam_policy_document.measure_queues,
         data.aws_iam_policy_document.put_events,
+        data.aws_iam_policy_document.read_batch_input,
+        data.aws_iam_policy_document.read_batch_objects,
+        data.aws_iam_policy_document.read_callbacks,
         data.aws_iam_policy_document.read_circuits,
         data.aws_iam_policy_document.read_executions,
+        data.aws_iam_policy_document.read_files,
         data.aws_iam_policy_document.read_job_objects,
         data.aws_iam_policy_document.read_jobs,
         data.aws_iam_policy_document.read_keys,
+        data.aws_iam_policy_document.read_ledger,
         data.aws_iam_policy_document.read_request_log,
         data.aws_iam_policy_document.read_routes,
         data.aws_iam_policy_document.read_secret,
         data.aws_iam_policy_document.read_stream,
         data.aws_iam_policy_document.read_usage,
+        data.aws_iam_policy_document.read_webhook_secrets,
         data.aws_iam_policy_document.read_workflow_objects,
+        data.aws_iam_policy_document.receive_assembly,
+        data.aws_iam_policy_document.receive_batches,
+        data.aws_iam_policy_document.receive_chunks,
         data.aws_iam_policy_document.receive_jobs,
+        data.aws_iam_policy_document.receive_webhooks,
         data.aws_iam_policy_document.record_actions,
+        data.aws_iam_policy_document.record_dead_letters,
         data.aws_iam_policy_document.record_steps,
-        data.aws_iam_policy_document.redrive_jobs,
         data.aws_iam_policy_document.replay_responses,
+        data.aws_iam_policy_document.run_chunks,
+        data.aws_iam_policy_document.send_assembly,
+        data.aws_iam_policy_document.send_batches,
+        data.aws_iam_policy_document.send_chunks,
         data.aws_iam_policy_document.send_jobs,
         data.aws_iam_policy_document.send_to_event_dlq,
+        data.aws_iam_policy_document.send_to_queues,
+        data.aws_iam_policy_document.send_webhooks,
         data.aws_iam_policy_document.settle_executions,
         data.aws_iam_policy_document.settle_jobs,
+        data.aws_iam_policy_document.share_circuits,
+        data.aws_iam_policy_document.share_pace,
+        data.aws_iam_policy_document.split_batches,
         data.aws_iam_policy_document.start_executions,
+        data.aws_iam_policy_document.store_files,
         data.aws_iam_policy_document.store_responses,
+        data.aws_iam_policy_document.store_uploads,
+        data.aws_iam_policy_document.stream_models,
+        data.aws_iam_policy_document.take_dead_letters,
         data.aws_iam_policy_document.use_key,
         data.aws_iam_policy_document.use_ledger,
         data.aws_iam_policy_document.work_on_jobs,
+        data.aws_iam_policy_document.write_batch_files,
+        data.aws_iam_policy_document.write_batch_objects,
         data.aws_iam_policy_document.write_job_objects,
         data.aws_iam_policy_document.write_keys,
         data.aws_iam_policy_document.write_request_log,
@@ -379,28 +567,46 @@ run "grants_exact_actions_on_exact_things" {
   assert {
     condition = alltrue([
       for document, prefix in {
-        read_keys         = { document = data.aws_iam_policy_document.read_keys, keys = "KEY#*" }
-        write_keys        = { document = data.aws_iam_policy_document.write_keys, keys = "KEY#*" }
-        find_keys         = { document = data.aws_iam_policy_document.find_keys, keys = "KEYS" }
-        find_usage        = { document = data.aws_iam_policy_document.find_usage, keys = "USAGE#*" }
-        read_usage        = { document = data.aws_iam_policy_document.read_usage, keys = "USAGE#*" }
-        write_usage       = { document = data.aws_iam_policy_document.write_usage, keys = "USAGE#*" }
-        record_actions    = { document = data.aws_iam_policy_document.record_actions, keys = "AUDIT#*" }
-        use_ledger        = { document = data.aws_iam_policy_document.use_ledger, keys = "LEDGER#*" }
-        cache_answers     = { document = data.aws_iam_policy_document.cache_answers, keys = "CACHE#*" }
-        replay_responses  = { document = data.aws_iam_policy_document.replay_responses, keys = "IDEM#*" }
-        read_request_log  = { document = data.aws_iam_policy_document.read_request_log, keys = "REQ#*" }
-        read_routes       = { document = data.aws_iam_policy_document.read_routes, keys = "ROUTES" }
-        write_request_log = { document = data.aws_iam_policy_document.write_request_log, keys = "REQ#*" }
-        create_jobs       = { document = data.aws_iam_policy_document.create_jobs, keys = "ASYNC#*" }
-        work_on_jobs      = { document = data.aws_iam_policy_document.work_on_jobs, keys = "ASYNC#*" }
-        read_jobs         = { document = data.aws_iam_policy_document.read_jobs, keys = "ASYNC#*" }
-        settle_jobs       = { document = data.aws_iam_policy_document.settle_jobs, keys = "ASYNC#*" }
-        create_executions = { document = data.aws_iam_policy_document.create_executions, keys = "EXEC#*" }
-        record_steps      = { document = data.aws_iam_policy_document.record_steps, keys = "EXEC#*" }
-        finish_executions = { document = data.aws_iam_policy_document.finish_executions, keys = "EXEC#*" }
-        read_executions   = { document = data.aws_iam_policy_document.read_executions, keys = "EXEC#*" }
-        settle_executions = { document = data.aws_iam_policy_document.settle_executions, keys = "EXEC#*" }
+        read_keys            = { document = data.aws_iam_policy_document.read_keys, keys = "KEY#*" }
+        write_keys           = { document = data.aws_iam_policy_document.write_keys, keys = "KEY#*" }
+        find_keys            = { document = data.aws_iam_policy_document.find_keys, keys = "KEYS" }
+        find_usage           = { document = data.aws_iam_policy_document.find_usage, keys = "USAGE#*" }
+        read_usage           = { document = data.aws_iam_policy_document.read_usage, keys = "USAGE#*" }
+        write_usage          = { document = data.aws_iam_policy_document.write_usage, keys = "USAGE#*" }
+        record_actions       = { document = data.aws_iam_policy_document.record_actions, keys = "AUDIT#*" }
+        use_ledger           = { document = data.aws_iam_policy_document.use_ledger, keys = "LEDGER#*" }
+        cache_answers        = { document = data.aws_iam_policy_document.cache_answers, keys = "CACHE#*" }
+        replay_responses     = { document = data.aws_iam_policy_document.replay_responses, keys = "IDEM#*" }
+        read_request_log     = { document = data.aws_iam_policy_document.read_request_log, keys = "REQ#*" }
+        read_routes          = { document = data.aws_iam_policy_document.read_routes, keys = "ROUTES" }
+        write_request_log    = { document = data.aws_iam_policy_document.write_request_log, keys = "REQ#*" }
+        create_jobs          = { document = data.aws_iam_policy_document.create_jobs, keys = "ASYNC#*" }
+        work_on_jobs         = { document = data.aws_iam_policy_document.work_on_jobs, keys = "ASYNC#*" }
+        read_jobs            = { document = data.aws_iam_policy_document.read_jobs, keys = "ASYNC#*" }
+        settle_jobs          = { document = data.aws_iam_policy_document.settle_jobs, keys = "ASYNC#*" }
+        create_executions    = { document = data.aws_iam_policy_document.create_executions, keys = "EXEC#*" }
+        record_steps         = { document = data.aws_iam_policy_document.record_steps, keys = "EXEC#*" }
+        finish_executions    = { document = data.aws_iam_policy_document.finish_executions, keys = "EXEC#*" }
+        read_executions      = { document = data.aws_iam_policy_document.read_executions, keys = "EXEC#*" }
+        settle_executions    = { document = data.aws_iam_policy_document.settle_executions, keys = "EXEC#*" }
+        find_jobs            = { document = data.aws_iam_policy_document.find_jobs, keys = "ASYNC#*" }
+        keep_files           = { document = data.aws_iam_policy_document.keep_files, keys = "FILE#*" }
+        create_files         = { document = data.aws_iam_policy_document.create_files, keys = "FILE#*" }
+        read_files           = { document = data.aws_iam_policy_document.read_files, keys = "FILE#*" }
+        find_files           = { document = data.aws_iam_policy_document.find_files, keys = "FILES#*" }
+        keep_uploads         = { document = data.aws_iam_policy_document.keep_uploads, keys = "UPLOAD#*" }
+        create_batches       = { document = data.aws_iam_policy_document.create_batches, keys = "BATCH#*" }
+        find_batches         = { document = data.aws_iam_policy_document.find_batches, keys = "BATCHES#*" }
+        split_batches        = { document = data.aws_iam_policy_document.split_batches, keys = "BATCH#*" }
+        run_chunks           = { document = data.aws_iam_policy_document.run_chunks, keys = "BATCH#*" }
+        read_ledger          = { document = data.aws_iam_policy_document.read_ledger, keys = "LEDGER#*" }
+        assemble_batches     = { document = data.aws_iam_policy_document.assemble_batches, keys = "BATCH#*" }
+        share_pace           = { document = data.aws_iam_policy_document.share_pace, keys = "PACE#*" }
+        keep_webhook_secrets = { document = data.aws_iam_policy_document.keep_webhook_secrets, keys = "WEBHOOK#*" }
+        read_webhook_secrets = { document = data.aws_iam_policy_document.read_webhook_secrets, keys = "WEBHOOK#*" }
+        record_dead_letters  = { document = data.aws_iam_policy_document.record_dead_letters, keys = "DLQ#*" }
+        forget_reasons       = { document = data.aws_iam_policy_document.forget_reasons, keys = "DLQ#*" }
+        find_reasons         = { document = data.aws_iam_policy_document.find_reasons, keys = "DLQ#*" }
       } : alltrue([for statement in prefix.document.statement : one(statement.condition).variable == "dynamodb:LeadingKeys" && one(statement.condition).values == tolist([prefix.keys])])
     ])
     error_message = "Each concern must be kept to its own items of the table."
@@ -447,6 +653,139 @@ run "has_a_dlq_for_every_queue_and_stream" {
   }
 }
 
+run "looks_after_every_queue" {
+  command = apply
+
+  assert {
+    condition     = toset(keys(local.queues)) == toset(["async", "assembly", "batches", "chunks", "webhooks"])
+    error_message = "A queue with a consumer must be one that administrators can look at and redrive."
+  }
+
+  assert {
+    condition     = length(data.aws_iam_policy_document.take_dead_letters.statement[0].resources) == 5 && length(data.aws_iam_policy_document.send_to_queues.statement[0].resources) == 5 && length(data.aws_iam_policy_document.measure_queues.statement[0].resources) == 10
+    error_message = "Dead letters of every queue must be there to be looked at and moved."
+  }
+
+  assert {
+    condition = alltrue([
+      for name, queue in local.queues :
+      jsondecode(queue.redrive_policy).deadLetterTargetArn == queue.dlq.arn && length(queue.alarm_names) == 1
+    ])
+    error_message = "Every queue must redrive to its DLQ, which must have an alarm."
+  }
+
+  assert {
+    condition = alltrue([
+      for name, queue in local.batch_queues :
+      jsondecode(module.batch_queues[name].redrive_policy).maxReceiveCount == tonumber(module.pipeline_functions[queue.consumer].environment.MAX_RECEIVE_COUNT) + 1 && module.batch_queues[name].visibility_timeout_seconds == 6 * queue.timeout
+    ])
+    error_message = "A message must be delivered once more than there are attempts, and stay hidden for six timeouts of its consumer."
+  }
+
+  assert {
+    condition     = jsondecode(module.webhook_queue.redrive_policy).maxReceiveCount == tonumber(module.webhook_functions["webhook_sender"].environment.MAX_RECEIVE_COUNT) + 1 && module.webhook_queue.visibility_timeout_seconds == 6 * 30
+    error_message = "A webhook must be delivered once more than there are attempts, and stay hidden for six timeouts of its sender."
+  }
+
+  assert {
+    condition = { for name, mapping in aws_lambda_event_source_mapping.batch_queues : name => "${mapping.function_name} ${mapping.batch_size} ${join(",", mapping.function_response_types)} ${one(mapping.scaling_config).maximum_concurrency}" } == {
+      batches  = "${module.pipeline_functions["batch_splitter"].alias.arn} 1 ReportBatchItemFailures 50"
+      chunks   = "${module.pipeline_functions["batch_worker"].alias.arn} 1 ReportBatchItemFailures 50"
+      assembly = "${module.pipeline_functions["batch_assembler"].alias.arn} 1 ReportBatchItemFailures 50"
+    }
+    error_message = "Each message of the pipeline must have an invocation of its own consumer, and workers be bounded."
+  }
+
+  assert {
+    condition     = aws_lambda_event_source_mapping.webhook_queue.function_response_types == toset(["ReportBatchItemFailures"])
+    error_message = "The sender must report each webhook that was not taken."
+  }
+}
+
+run "tells_what_has_ended" {
+  command = apply
+
+  assert {
+    condition = { for name, rule in local.completion_rules : name => jsondecode(rule.pattern) } == {
+      webhooks = { source = ["sluice"], detail = { callback = [true] } }
+    }
+    error_message = "Webhooks are for what names a callback, and without a topic there is nothing else to tell."
+  }
+
+  assert {
+    condition     = local.completion_rules["webhooks"].target_arn == "arn:aws:sqs:us-east-1:123456789012:sluice-test-webhooks" && alltrue([for rule in values(local.completion_rules) : rule.dead_letter_arn == module.event_dlq.arn])
+    error_message = "Events must lead to the queue of the sender, and what cannot be delivered to the events' DLQ."
+  }
+
+  assert {
+    condition     = length(aws_sns_topic.completion) == 0 && output.completion_topic_arn == null
+    error_message = "There must be no topic unless it is asked for."
+  }
+}
+
+run "tells_a_topic_if_asked_to" {
+  command = apply
+
+  variables {
+    completion_topic_enabled = true
+  }
+
+  assert {
+    condition     = jsondecode(local.completion_rules["completion"].pattern) == jsondecode(jsonencode({ source = ["sluice"], "detail-type" = [{ prefix = "sluice.batch." }, { prefix = "sluice.async." }] })) && local.completion_rules["completion"].target_arn == "arn:aws:sns:us-east-1:123456789012:sluice-test-completion"
+    error_message = "The topic must be told of batches and asynchronous requests, and of nothing else."
+  }
+
+  assert {
+    condition     = one(aws_sns_topic.completion).name == "sluice-test-completion" && one(aws_sns_topic.completion).kms_master_key_id == module.key.arn
+    error_message = "What is told must be encrypted with the one key."
+  }
+
+  assert {
+    condition     = one(one(data.aws_iam_policy_document.completion.statement).condition).values == tolist(["arn:aws:events:us-east-1:123456789012:rule/sluice-test/sluice-test-completion"]) && one(data.aws_iam_policy_document.completion.statement).resources == toset([local.completion_topic_arn])
+    error_message = "Only the rule may publish."
+  }
+}
+
+run "keeps_files_and_results_as_long_as_they_are_seen" {
+  command = apply
+
+  assert {
+    condition     = module.bucket.expiration_days["files/"] == var.file_ttl_days + 1 && module.bucket.expiration_days["uploads/"] * 86400 > var.upload_ttl_seconds && module.bucket.expiration_days["batches/"] > 14
+    error_message = "The bucket must not delete what its owner can still see, nor the parts of what is not done or may be redriven."
+  }
+}
+
+run "gives_the_embedding_model_to_those_who_embed" {
+  command = plan
+
+  variables {
+    targets = merge(var.targets, { "inside/embed" = { provider = "in_process", model = "static-embeddings", operations = ["embed"] } })
+  }
+
+  assert {
+    condition     = toset(keys(aws_lambda_layer_version.this)) == toset(["dependencies", "sluice", "embeddings"]) && [for function in sort(local.functions) : function if length(local.function_platforms[function].layers) == 3] == ["async_worker", "batch_worker", "embeddings"]
+    error_message = "Functions that may be asked for embeddings must have the model, and no others."
+  }
+}
+
+run "leaves_the_embedding_model_out_where_no_target_needs_it" {
+  command = plan
+
+  assert {
+    condition     = toset(keys(aws_lambda_layer_version.this)) == toset(["dependencies", "sluice"]) && alltrue([for platform in values(local.function_platforms) : length(platform.layers) == 2])
+    error_message = "A layer that nobody needs costs every cold start."
+  }
+}
+
+run "gives_what_works_on_batches_its_own_memory" {
+  command = plan
+
+  assert {
+    condition     = { for function, made in module.pipeline_functions : function => made.memory_mb } == { files = 512, uploads = 512, batches = 512, batch_splitter = 1769, batch_worker = 1769, batch_assembler = 512 }
+    error_message = "What reads inputs and runs lines must have the memory that its variable says, all others that of every function."
+  }
+}
+
 run "hears_of_executions_that_end_without_success" {
   command = apply
 
@@ -478,9 +817,9 @@ run "publishes_what_has_ended" {
 
   assert {
     condition = toset([for filter in one(aws_lambda_event_source_mapping.table_stream.filter_criteria).filter : one(jsondecode(filter.pattern).dynamodb.Keys.pk.S).prefix]) == toset([
-      "AUDIT#", "REQ#", "ASYNC#", "EXEC#",
+      "AUDIT#", "REQ#", "ASYNC#", "BATCH#", "EXEC#",
     ])
-    error_message = "Only requests, jobs, executions and what administrators did become events."
+    error_message = "Only requests, jobs, batches, executions and what administrators did become events."
   }
 }
 
@@ -522,7 +861,8 @@ run "encrypts_everything_that_is_stored" {
     condition = alltrue([
       for key in concat(
         [module.table.kms_key_arn, module.bucket.kms_key_arn, module.packages.kms_key_arn, module.event_bus.kms_key_arn],
-        [module.async_queue.kms_key_arn, module.async_queue.dlq.kms_key_arn, module.event_dlq.kms_key_arn],
+        flatten([for queue in values(local.queues) : [queue.kms_key_arn, queue.dlq.kms_key_arn]]),
+        [module.event_dlq.kms_key_arn],
         [aws_secretsmanager_secret.providers.kms_key_id, aws_sns_topic.alarms.kms_master_key_id],
         # Environment and logs of each function.
         [for made in values(local.functions_made) : made.kms_key_arn],
@@ -547,7 +887,32 @@ run "routes_and_authorises" {
       retrieve_model               = "GET /v1/models/{model+} CUSTOM models"
       health                       = "GET /v1/health NONE health"
       create_async_chat_completion = "POST /v1/async/chat/completions CUSTOM async_submit"
+      create_async_completion      = "POST /v1/async/completions CUSTOM async_submit"
+      create_async_chat            = "POST /v1/async/chat CUSTOM async_submit"
+      create_async_embedding       = "POST /v1/async/embeddings CUSTOM async_submit"
+      create_async_classification  = "POST /v1/async/classify CUSTOM async_submit"
+      create_async_score           = "POST /v1/async/score CUSTOM async_submit"
+      create_async_summary         = "POST /v1/async/summarize CUSTOM async_submit"
+      list_async                   = "GET /v1/async CUSTOM async_status"
       retrieve_async               = "GET /v1/async/{id} CUSTOM async_status"
+      cancel_async                 = "POST /v1/async/{id}/cancel CUSTOM async_status"
+      create_file                  = "POST /v1/files CUSTOM files"
+      list_files                   = "GET /v1/files CUSTOM files"
+      retrieve_file                = "GET /v1/files/{id} CUSTOM files"
+      delete_file                  = "DELETE /v1/files/{id} CUSTOM files"
+      retrieve_file_content        = "GET /v1/files/{id}/content CUSTOM files"
+      create_upload                = "POST /v1/uploads CUSTOM uploads"
+      retrieve_upload              = "GET /v1/uploads/{id} CUSTOM uploads"
+      create_upload_part           = "POST /v1/uploads/{id}/parts CUSTOM uploads"
+      complete_upload              = "POST /v1/uploads/{id}/complete CUSTOM uploads"
+      cancel_upload                = "POST /v1/uploads/{id}/cancel CUSTOM uploads"
+      create_batch                 = "POST /v1/batches CUSTOM batches"
+      list_batches                 = "GET /v1/batches CUSTOM batches"
+      retrieve_batch               = "GET /v1/batches/{id} CUSTOM batches"
+      cancel_batch                 = "POST /v1/batches/{id}/cancel CUSTOM batches"
+      create_webhook_secret        = "POST /v1/webhooks/secret CUSTOM webhooks"
+      retrieve_webhook_secret      = "GET /v1/webhooks/secret CUSTOM webhooks"
+      delete_webhook_secret        = "DELETE /v1/webhooks/secret CUSTOM webhooks"
       create_workflow_execution    = "POST /v1/workflows/{name}/executions CUSTOM workflow_start"
       retrieve_workflow_execution  = "GET /v1/workflows/executions/{id} CUSTOM workflow_status"
       retrieve_usage               = "GET /v1/usage CUSTOM usage"
@@ -559,6 +924,8 @@ run "routes_and_authorises" {
       rotate_key                   = "POST /v1/admin/keys/{id}/rotate AWS_IAM admin_keys"
       report_usage                 = "GET /v1/admin/usage AWS_IAM admin_usage"
       list_circuits                = "GET /v1/admin/circuits AWS_IAM admin_circuits"
+      list_queues                  = "GET /v1/admin/queues AWS_IAM admin_dead_letters"
+      list_dead_letters            = "GET /v1/admin/queues/{name}/dead-letters AWS_IAM admin_dead_letters"
       redrive_queue                = "POST /v1/admin/queues/{name}/redrive AWS_IAM admin_redrive"
     }
     error_message = "A route is missing, is open to the wrong callers or leads to the wrong function."
@@ -612,12 +979,12 @@ run "has_alarms_for_everything" {
   command = apply
 
   assert {
-    condition     = length(output.alarm_names) == 25 * 3 + 1 + 2 + 2 + 1 && length(distinct(output.alarm_names)) == length(output.alarm_names)
+    condition     = length(output.alarm_names) == 34 * 3 + 1 + 2 + 6 + 1 && length(distinct(output.alarm_names)) == length(output.alarm_names)
     error_message = "Functions, URL, API, dead-letter queues and state machine must be watched."
   }
 
   assert {
-    condition     = length(output.log_group_names) == 25 + 2 + 1
+    condition     = length(output.log_group_names) == 34 + 2 + 1
     error_message = "Every function, the API and the state machine must have a log group of ours."
   }
 }
@@ -748,6 +1115,80 @@ run "refuses_more_workers_than_may_run" {
   }
 
   expect_failures = [var.worker_maximum_concurrency]
+}
+
+run "refuses_more_chunks_than_may_run" {
+  command = plan
+
+  variables {
+    reserved_concurrency = { batch_worker = 10 }
+  }
+
+  expect_failures = [var.batch_worker_maximum_concurrency]
+}
+
+run "refuses_batches_larger_than_files" {
+  command = plan
+
+  variables {
+    max_file_bytes = 1048576
+  }
+
+  expect_failures = [var.batch_max_bytes]
+}
+
+run "refuses_webhooks_into_the_account" {
+  command = plan
+
+  variables {
+    webhooks_allow_private = true
+  }
+
+  expect_failures = [var.webhooks_allow_private]
+}
+
+run "refuses_bad_values_of_batches" {
+  command = plan
+
+  variables {
+    batch_memory_mb                = 256
+    batch_pipeline_timeout_seconds = 901
+    batch_window                   = 0
+    batch_provider_concurrency     = 1.5
+    batch_line_concurrency         = 257
+    batch_line_tries               = 0
+    batch_chunk_lines_max          = 0
+    batch_max_lines                = 5000001
+    batch_max_line_bytes           = 6291457
+    batch_watch_seconds            = 901
+    batch_lease_seconds            = 4
+    file_ttl_days                  = 0
+    upload_ttl_seconds             = 86401
+    presign_seconds                = 3601
+    presign_endpoint_url           = "localhost"
+    webhook_timeout_seconds        = 31
+    webhook_attempts               = 4
+  }
+
+  expect_failures = [
+    var.batch_memory_mb,
+    var.batch_pipeline_timeout_seconds,
+    var.batch_window,
+    var.batch_provider_concurrency,
+    var.batch_line_concurrency,
+    var.batch_line_tries,
+    var.batch_chunk_lines_max,
+    var.batch_max_lines,
+    var.batch_max_line_bytes,
+    var.batch_watch_seconds,
+    var.batch_lease_seconds,
+    var.file_ttl_days,
+    var.upload_ttl_seconds,
+    var.presign_seconds,
+    var.presign_endpoint_url,
+    var.webhook_timeout_seconds,
+    var.webhook_attempts,
+  ]
 }
 
 run "refuses_other_bad_values" {

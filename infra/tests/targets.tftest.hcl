@@ -237,6 +237,26 @@ run "refuses_a_model_inside_that_is_not_packaged" {
   expect_failures = [var.targets]
 }
 
+run "refuses_an_embedding_model_inside_that_scores" {
+  command = plan
+  variables {
+    targets = merge(var.targets, { bad = { provider = "in_process", model = "static-embeddings", operations = ["embed", "score"] } })
+  }
+  expect_failures = [var.targets]
+}
+
+run "takes_the_embedding_model_inside" {
+  command = plan
+  variables {
+    targets = merge(var.targets, { good = { provider = "in_process", model = "static-embeddings", operations = ["embed"] } })
+  }
+
+  assert {
+    condition     = jsondecode(aws_dynamodb_table_item.target["good"].item).operations.L == [{ S = "embed" }]
+    error_message = "A model inside the functions may offer embeddings."
+  }
+}
+
 run "refuses_a_guardrail_where_it_would_not_be_applied" {
   command = plan
   variables {

@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 
 from sluice.testing.invocations import streamed_response, url_event
+from tests.integration.batches import begun, ended, jsonl, request
 from tests.integration.governance import containers, kill
 from tests.integration.support import Platform, eventually, readable
 
 ADMINISTRATOR = "arn:aws:iam::000000000000:user/iam-test"
 CHAT = {"model": "bedrock/extractive-v1", "messages": [{"role": "user", "content": "The door is red. Which colour?"}]}
+UPLOAD = {"filename": "lines.jsonl", "purpose": "batch", "bytes": 10, "mime_type": "application/jsonl"}
 CHAIN = {"steps": [{"prompt": "The door is red. Which colour?", "model": "bedrock/extractive-v1"}]}
 
 
@@ -108,15 +110,44 @@ def finished_job(platform: Platform) -> str:
     return job_id
 
 
-def sqs_event(platform: Platform) -> dict[str, Any]:
+def sqs_event(body: object) -> dict[str, Any]:
     record = {
         "messageId": uuid.uuid4().hex,
         "receiptHandle": "none",
-        "body": json.dumps({"id": finished_job(platform), "version": 1}),
+        "body": json.dumps(body),
         "attributes": {"ApproximateReceiveCount": "1"},
         "eventSource": "aws:sqs",
     }
     return {"Records": [record]}
+
+
+def job_message(platform: Platform) -> dict[str, Any]:
+    return sqs_event({"id": finished_job(platform), "version": 1})
+
+
+def batch_message(platform: Platform, **pointer: object) -> dict[str, Any]:
+    """A pointer to a batch that the deployed pipeline is done with."""
+    client = platform.openai()
+    batch = ended(client, begun(client, jsonl([request("one", CHAT)])).id)
+    return sqs_event({"batch_id": batch.id, "version": 1, **pointer})
+
+
+def event_message(platform: Platform) -> dict[str, Any]:
+    """The end of a job, as EventBridge tells it to the queue of webhooks."""
+    job_id = finished_job(platform)
+    event = {
+        "schema_version": "1.0",
+        "id": uuid.uuid4().hex,
+        "type": "sluice.async.completed",
+        "time": "2026-11-21T00:00:00Z",
+        "environment": "local",
+        "key_id": platform.key_id,
+        "mode": "async",
+        "resource_id": job_id,
+        "status": "completed",
+        "callback": True,
+    }
+    return sqs_event({"id": event["id"], "source": "sluice", "detail-type": event["type"], "detail": event})
 
 
 def stream_event(platform: Platform) -> dict[str, Any]:
@@ -154,7 +185,18 @@ EVENTS: dict[str, tuple[tuple[str, ...], Any]] = {
     "models": (("read-routes",), lambda p: http(p, "GET", "/v1/models")),
     "health": (("read-routes",), lambda p: http(p, "GET", "/v1/health")),
     "async_submit": (("send-jobs",), lambda p: http(p, "POST", "/v1/async/chat/completions", CHAT)),
-    "async_worker": (("work-on-jobs", "use-ledger", "cache-answers"), sqs_event),
+    "async_worker": (("work-on-jobs", "use-ledger", "cache-answers"), job_message),
+    "files": (("find-files",), lambda p: http(p, "GET", "/v1/files")),
+    "uploads": (("keep-uploads", "create-files", "replay-responses"), lambda p: http(p, "POST", "/v1/uploads", UPLOAD)),
+    "batches": (("find-batches",), lambda p: http(p, "GET", "/v1/batches")),
+    "batch_splitter": (("split-batches", "read-files", "read-ledger"), batch_message),
+    "batch_worker": (
+        ("run-chunks", "read-files", "share-pace", "cache-answers"),
+        lambda p: batch_message(p, chunk=0),
+    ),
+    "batch_assembler": (("assemble-batches",), lambda p: batch_message(p, watch=True)),
+    "webhooks": (("keep-webhook-secrets",), lambda p: http(p, "GET", "/v1/webhooks/secret")),
+    "webhook_sender": (("read-callbacks", "read-webhook-secrets"), event_message),
     "async_status": (("read-jobs",), lambda p: http(p, "GET", "/v1/async/{id}", id=finished_job(p))),
     "workflow_start": (
         ("start-executions",),
@@ -173,8 +215,12 @@ EVENTS: dict[str, tuple[tuple[str, ...], Any]] = {
     "admin_usage": (("find-usage", "find-keys"), lambda p: http(p, "GET", "/v1/admin/usage")),
     "admin_circuits": (("read-circuits",), lambda p: http(p, "GET", "/v1/admin/circuits")),
     "admin_redrive": (
-        ("redrive-jobs",),
+        ("take-dead-letters",),
         lambda p: http(p, "POST", "/v1/admin/queues/{name}/redrive", {}, name="async"),
+    ),
+    "admin_dead_letters": (
+        ("find-reasons",),
+        lambda p: http(p, "GET", "/v1/admin/queues/{name}/dead-letters", name="async"),
     ),
     "admin_keys": (("write-keys", "record-actions"), lambda p: http(p, "POST", "/v1/admin/keys", {"name": "iam"})),
 }

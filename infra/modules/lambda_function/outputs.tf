@@ -17,6 +17,11 @@ output "environment" {
   value       = one(aws_lambda_function.this.environment).variables
 }
 
+output "memory_mb" {
+  description = "Memory as set on the function, in MB."
+  value       = aws_lambda_function.this.memory_size
+}
+
 output "kms_key_arn" {
   description = "KMS key as set on the function's environment and its log group."
   value       = one(distinct([aws_lambda_function.this.kms_key_arn, aws_cloudwatch_log_group.this.kms_key_id]))

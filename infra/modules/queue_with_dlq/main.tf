@@ -9,6 +9,9 @@ locals {
   # AWS asks for at least six times the consumer's timeout, so that a message in work, its
   # throttled retries included, is not handed out twice.
   visibility_timeout_seconds = 6 * var.consumer_timeout_seconds
+
+  tls_only_policy = var.tls_only ? data.aws_iam_policy_document.tls_only.json : null
+  policy          = length(var.rule_arns) > 0 ? data.aws_iam_policy_document.senders.json : local.tls_only_policy
 }
 
 module "dlq" {
@@ -42,6 +45,27 @@ data "aws_iam_policy_document" "tls_only" {
   }
 }
 
+data "aws_iam_policy_document" "senders" {
+  source_policy_documents = var.tls_only ? [data.aws_iam_policy_document.tls_only.json] : []
+
+  statement {
+    sid       = "EventsOfRules"
+    actions   = ["sqs:SendMessage"]
+    resources = [local.arn]
+
+    principals {
+      type        = "Service"
+      identifiers = ["events.amazonaws.com"]
+    }
+
+    condition {
+      test     = "ArnEquals"
+      variable = "aws:SourceArn"
+      values   = var.rule_arns
+    }
+  }
+}
+
 resource "aws_sqs_queue" "this" {
   name                              = var.name
   visibility_timeout_seconds        = local.visibility_timeout_seconds
@@ -49,7 +73,7 @@ resource "aws_sqs_queue" "this" {
   receive_wait_time_seconds         = 20
   kms_master_key_id                 = var.kms_key_arn
   kms_data_key_reuse_period_seconds = 300
-  policy                            = var.tls_only ? data.aws_iam_policy_document.tls_only.json : null
+  policy                            = local.policy
 }
 
 # SQS accepts a redrive policy only once the DLQ exists. Apart from the queue, so that the two

@@ -56,6 +56,18 @@ variable "dlq_retention_days" {
   }
 }
 
+variable "rule_arns" {
+  description = "EventBridge rules that send here what they match."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.rule_arns : can(regex("^arn:[a-z-]+:events:[a-z0-9-]+:[0-9]{12}:rule/", arn))])
+    error_message = "Every rule must be named by its ARN."
+  }
+}
+
 variable "kms_key_arn" {
   description = "KMS key that encrypts the messages of both queues."
   type        = string

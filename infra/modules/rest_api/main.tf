@@ -59,6 +59,7 @@ resource "aws_api_gateway_rest_api" "this" {
   name                         = var.name
   description                  = var.description
   disable_execute_api_endpoint = var.disable_default_endpoint
+  binary_media_types           = var.binary_media_types
 
   endpoint_configuration {
     types = ["REGIONAL"]
@@ -218,6 +219,7 @@ resource "aws_api_gateway_deployment" "this" {
       var.models,
       var.functions,
       var.authorizer_function,
+      var.binary_media_types,
       local.gateway_responses,
       local.resource_ids,
       aws_api_gateway_authorizer.this.id,

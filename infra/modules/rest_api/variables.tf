@@ -154,6 +154,18 @@ variable "web_acl" {
   default     = null
 }
 
+variable "binary_media_types" {
+  description = "Content types of requests whose bodies reach functions as bytes (in base64); all others must be text."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for type in var.binary_media_types : can(regex("^[a-z]+/[a-z0-9.+-]+$", type))])
+    error_message = "Every content type must be named in full, such as multipart/form-data: with */* every body would be bytes."
+  }
+}
+
 variable "disable_default_endpoint" {
   description = "Whether only the custom domain answers."
   type        = bool

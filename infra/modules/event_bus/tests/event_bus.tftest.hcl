@@ -69,6 +69,11 @@ run "delivers_by_rules_with_a_dlq" {
     condition     = one(aws_cloudwatch_event_target.this["failures"].dead_letter_config).arn == "arn:aws:sqs:us-east-1:123456789012:failures-dlq"
     error_message = "What cannot be delivered must go to the rule's DLQ."
   }
+
+  assert {
+    condition     = output.rule_arns == { failures = "arn:aws:events:us-east-1:123456789012:rule/sluice-test/${aws_cloudwatch_event_rule.this["failures"].name}" }
+    error_message = "The ARN of a rule must follow from its name."
+  }
 }
 
 run "refuses_bad_values" {

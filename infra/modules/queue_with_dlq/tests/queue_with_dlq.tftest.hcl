@@ -47,6 +47,34 @@ run "refuses_plain_http" {
   }
 }
 
+run "takes_events_of_the_rules_that_are_named" {
+  command = plan
+
+  variables {
+    rule_arns = ["arn:aws:events:us-east-1:123456789012:rule/bus/ended"]
+  }
+
+  assert {
+    condition     = aws_sqs_queue.this.policy == data.aws_iam_policy_document.senders.json && data.aws_iam_policy_document.senders.source_policy_documents == tolist([data.aws_iam_policy_document.tls_only.json])
+    error_message = "The rules must be let in, and plain HTTP still be refused."
+  }
+
+  assert {
+    condition     = one(one(data.aws_iam_policy_document.senders.statement).principals).identifiers == toset(["events.amazonaws.com"]) && one(one(data.aws_iam_policy_document.senders.statement).condition).values == var.rule_arns
+    error_message = "EventBridge may send for these rules only."
+  }
+}
+
+run "refuses_rules_that_are_no_arns" {
+  command = plan
+
+  variables {
+    rule_arns = ["*"]
+  }
+
+  expect_failures = [var.rule_arns]
+}
+
 run "names_are_known_beforehand" {
   command = plan
 

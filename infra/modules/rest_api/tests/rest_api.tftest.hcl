@@ -214,3 +214,26 @@ run "refuses_other_bad_values" {
 
   expect_failures = [var.name, var.stage_name, var.authorizer_function, var.models, var.throttling, var.alarms]
 }
+
+run "takes_bytes_of_the_types_that_are_named" {
+  command = plan
+
+  variables {
+    binary_media_types = ["multipart/form-data"]
+  }
+
+  assert {
+    condition     = aws_api_gateway_rest_api.this.binary_media_types == tolist(["multipart/form-data"])
+    error_message = "A body of bytes must reach its function unharmed."
+  }
+}
+
+run "refuses_to_take_everything_for_bytes" {
+  command = plan
+
+  variables {
+    binary_media_types = ["*/*"]
+  }
+
+  expect_failures = [var.binary_media_types]
+}
