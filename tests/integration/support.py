@@ -33,13 +33,13 @@ def local(*verb: str, timeout_s: int = 420) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
 
 
-def eventually(probe: Callable[[], T | None], *, within_s: float, what: str) -> T:
+def eventually(probe: Callable[[], T | None], *, within_s: float, what: str, every_s: float = 0.25) -> T:
     """The first truthy answer of ``probe``; fails with ``what`` when there is none in time."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if found := probe():
             return found
-        time.sleep(0.25)
+        time.sleep(every_s)
     pytest.fail(f"not within {within_s:.0f} s: {what}")
 
 

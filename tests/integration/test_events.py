@@ -117,6 +117,14 @@ def test_a_finished_async_request_is_announced(platform: Platform, bus: Subscrib
     assert event["detail"]["mode"] == "async"
 
 
+def test_a_cancelled_async_request_is_announced(healthy: Platform, bus: Subscriber) -> None:
+    healthy.fault("extractive-v1", kind="latency", seconds=2)
+    job = healthy.call("POST", "/async/chat/completions", {"model": "auto", "messages": MESSAGES}).body
+    assert healthy.call("POST", f"/async/{job['id']}/cancel").status == 200
+    event = bus.wait_for(job["id"], "sluice.async.cancelled")
+    assert (event["detail"]["status"], event["detail"]["resource_id"]) == ("cancelled", job["id"])
+
+
 def test_a_finished_and_a_failed_workflow_are_announced(healthy: Platform, bus: Subscriber) -> None:
     steps = {"steps": [{"prompt": "The kettle is blue. What colour is it?", "model": "bedrock/extractive-v1"}]}
     fine = healthy.call("POST", "/workflows/chain/executions", steps).body

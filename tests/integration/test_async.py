@@ -1,21 +1,29 @@
-"""Batch mode through the public API: accepted at once, done later, never lost."""
+"""Asynchronous requests through the public API: accepted at once, done later, never lost."""
 
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 
+from tests.integration.governance import Key
 from tests.integration.support import Platform, eventually, local
 
 CONTEXT = "The ferry leaves at seven. Bicycles travel free of charge. Dogs need a lead."
 SECRET_MARK = "canary-9f1c"
 
 
-def submit(platform: Platform, question: str = "Do bicycles cost anything?", model: str = "auto") -> dict[str, Any]:
+def submit(
+    platform: Platform,
+    question: str = "Do bicycles cost anything?",
+    model: str = "auto",
+    headers: dict[str, str] | None = None,
+) -> dict[str, Any]:
     messages = [{"role": "system", "content": CONTEXT}, {"role": "user", "content": question}]
-    answer = platform.call("POST", "/async/chat/completions", {"model": model, "messages": messages})
+    body = {"model": model, "messages": messages}
+    answer = platform.call("POST", "/async/chat/completions", body, headers=headers)
     assert answer.status == 202, answer.body
     assert answer.headers["location"].endswith(f"/v1/async/{answer.body['id']}")
     return dict(answer.body)
@@ -118,3 +126,93 @@ def test_a_message_nobody_can_read_ends_in_the_dlq(platform: Platform, body: str
         return any(message["Body"] == body for message in got)
 
     eventually(arrived, within_s=90, what="the message in the DLQ")
+
+
+# ---- any route ----
+
+FEATURES = [0.5] * 50
+ROUTES: dict[str, dict[str, Any]] = {
+    "/chat/completions": {"model": "auto", "messages": [{"role": "user", "content": CONTEXT}]},
+    "/completions": {"model": "auto", "prompt": f"{CONTEXT} Do dogs need a lead?"},
+    "/chat": {"model": "auto", "prompt": f"{CONTEXT} Do dogs need a lead?"},
+    "/embeddings": {"model": "embed", "input": ["a ferry", "a bicycle"]},
+    "/classify": {"model": "classify", "input": "The ferry was late.", "labels": ["praise", "complaint"]},
+    "/score": {"model": "score", "features": FEATURES},
+}
+# What no two answers have in common, even to the same question.
+VOLATILE = {"id", "created", "latency_ms"}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_the_answer_is_the_one_that_the_sync_route_gives(platform: Platform, route: str) -> None:
+    sync = platform.call("POST", route, ROUTES[route])
+    assert sync.status == 200, sync.body
+    accepted = platform.call("POST", f"/async{route}", ROUTES[route])
+    assert (accepted.status, accepted.body["endpoint"]) == (202, f"/v1{route}")
+    done = settled(platform, accepted.body["id"], "completed", "failed")
+    assert done["status"] == "completed", done
+    told = {name: value for name, value in done["response"].items() if name not in VOLATILE}
+    assert told == {name: value for name, value in sync.body.items() if name not in VOLATILE}
+
+
+def test_a_text_is_summarised(platform: Platform) -> None:
+    accepted = platform.call("POST", "/async/summarize", {"model": "auto", "input": f"{CONTEXT} Tickets cost a euro."})
+    assert accepted.status == 202, accepted.body
+    done = settled(platform, accepted.body["id"], "completed", "failed")
+    assert done["response"]["summary"]
+    assert platform.call("POST", "/summarize", {"model": "auto", "input": CONTEXT}).status == 404
+
+
+# ---- listed, cancelled, forgotten ----
+
+
+def test_a_keys_requests_are_listed_newest_first(platform: Platform) -> None:
+    key = Key.new(platform)
+    made = []
+    for _ in range(3):
+        made.append(key.served("POST", "/async/chat", {"model": "auto", "prompt": CONTEXT}).body["id"])
+        time.sleep(1.1)  # those of one second are in no promised order
+
+    def page() -> dict[str, Any] | None:
+        body = key.call("GET", "/async?limit=2").body
+        return dict(body) if [each["id"] for each in body["data"]] == made[:0:-1] else None
+
+    first = eventually(page, within_s=10, what="the newest two")
+    assert (first["object"], first["has_more"]) == ("list", True)
+    rest = key.call("GET", f"/async?limit=2&after={first['last_id']}").body
+    assert ([each["id"] for each in rest["data"]], rest["has_more"]) == (made[:1], False)
+    assert not {each["id"] for each in platform.call("GET", "/async").body["data"]} & set(made)
+
+
+def test_a_request_under_way_is_cancelled_and_its_answer_dropped(healthy: Platform) -> None:
+    healthy.fault("extractive-v1", kind="latency", seconds=4)
+    job = submit(healthy)
+    settled(healthy, job["id"], "in_progress")
+    cancelled = healthy.call("POST", f"/async/{job['id']}/cancel")
+    assert (cancelled.status, cancelled.body["status"]) == (200, "cancelled")
+
+    def billed() -> dict[str, Any] | None:
+        body = healthy.call("GET", f"/async/{job['id']}").body
+        return body if "cost_usd" in body else None
+
+    told = eventually(billed, within_s=30, what="what the model had been asked is billed")
+    assert told["status"] == "cancelled"
+    assert not {"response", "error"} & told.keys()
+    assert healthy.call("POST", f"/async/{job['id']}/cancel").body == told
+
+
+def test_what_is_over_cannot_be_cancelled(platform: Platform) -> None:
+    job = submit(platform)
+    settled(platform, job["id"], "completed")
+    refused = platform.call("POST", f"/async/{job['id']}/cancel")
+    assert (refused.status, refused.body["error"]["code"]) == (409, "already_ended")
+
+
+def test_an_answer_is_kept_for_as_long_as_was_asked(platform: Platform) -> None:
+    job = submit(platform, headers={"x-sluice-result-ttl": "60"})
+    done = settled(platform, job["id"], "completed")
+    assert done["expires_at"] == done["completed_at"] + 60
+    refused = platform.call(
+        "POST", "/async/chat", {"model": "auto", "prompt": "x"}, headers={"x-sluice-result-ttl": "1"}
+    )
+    assert (refused.status, refused.body["error"]["param"]) == (400, "x-sluice-result-ttl")
