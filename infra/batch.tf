@@ -125,17 +125,18 @@ locals {
     async_status = {
       description = "/v1/async and below: lists requests, shows one with its result once there is one, cancels."
       timeout     = 10
-      environment = {
+      environment = merge(local.replay_environment, {
         TABLE_NAME  = module.table.name
         BUCKET_NAME = module.bucket.name
-      }
-      policies = {
+      })
+      # To cancel is a POST, which may carry an Idempotency-Key.
+      policies = merge(local.replay_policies, {
         find-jobs        = data.aws_iam_policy_document.find_jobs.json
         read-jobs        = data.aws_iam_policy_document.read_jobs.json
         settle-jobs      = data.aws_iam_policy_document.settle_jobs.json
         read-job-objects = data.aws_iam_policy_document.read_job_objects.json
         use-key          = data.aws_iam_policy_document.use_key.json
-      }
+      })
     }
   }
 }

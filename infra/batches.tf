@@ -263,7 +263,6 @@ locals {
         assemble-batches    = data.aws_iam_policy_document.assemble_batches.json
         create-files        = data.aws_iam_policy_document.create_files.json
         use-ledger          = data.aws_iam_policy_document.use_ledger.json
-        read-request-log    = data.aws_iam_policy_document.read_request_log.json
         read-batch-input    = data.aws_iam_policy_document.read_batch_input.json
         read-batch-objects  = data.aws_iam_policy_document.read_batch_objects.json
         write-batch-files   = data.aws_iam_policy_document.write_batch_files.json
@@ -362,7 +361,7 @@ data "aws_iam_policy_document" "store_files" {
 data "aws_iam_policy_document" "store_uploads" {
   statement {
     sid       = "StoreParts"
-    actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
+    actions   = ["s3:GetObject", "s3:PutObject"]
     resources = ["${module.bucket.arn}/uploads/*"]
   }
 }
@@ -437,7 +436,7 @@ data "aws_iam_policy_document" "read_ledger" {
 data "aws_iam_policy_document" "run_chunks" {
   statement {
     sid       = "ClaimAndRecord"
-    actions   = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+    actions   = ["dynamodb:GetItem", "dynamodb:UpdateItem"]
     resources = [module.table.arn]
 
     condition {
@@ -503,7 +502,7 @@ data "aws_iam_policy_document" "write_batch_objects" {
 data "aws_iam_policy_document" "write_batch_files" {
   statement {
     sid       = "ComposeResults"
-    actions   = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+    actions   = ["s3:PutObject", "s3:ListMultipartUploadParts"]
     resources = ["${module.bucket.arn}/files/*"]
   }
 }

@@ -150,7 +150,7 @@ resource "aws_sns_topic_policy" "completion" {
 data "aws_iam_policy_document" "keep_webhook_secrets" {
   statement {
     sid       = "KeepSecrets"
-    actions   = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"]
+    actions   = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:DeleteItem"]
     resources = [module.table.arn]
 
     condition {

@@ -182,6 +182,7 @@ run "gives_every_function_exactly_its_environment" {
       AWS_XRAY_CONTEXT_MISSING = "LOG_ERROR"
       TABLE_NAME               = "sluice-test"
       BUCKET_NAME              = "sluice-test-123456789012-us-east-1"
+      IDEMPOTENCY_TTL_SECONDS  = "86400"
     }
     error_message = "The environment of async_status is miswired."
   }
@@ -424,13 +425,13 @@ run "gives_every_function_a_role_of_its_own" {
       health             = "read-routes"
       async_submit       = "create-jobs read-routes read-webhook-secrets replay-responses send-jobs store-responses write-job-objects"
       async_worker       = "cache-answers find-keys invoke-models read-job-objects read-request-log read-routes read-secret receive-jobs record-dead-letters send-jobs share-circuits store-responses use-ledger work-on-jobs write-job-objects write-request-log"
-      async_status       = "find-jobs read-job-objects read-jobs settle-jobs"
+      async_status       = "find-jobs read-job-objects read-jobs replay-responses settle-jobs store-responses"
       files              = "find-files keep-files replay-responses store-files store-responses"
       uploads            = "compose-files create-files keep-uploads read-files replay-responses store-responses store-uploads"
       batches            = "create-batches find-batches read-files read-webhook-secrets replay-responses send-assembly send-batches store-responses"
       batch_splitter     = "find-keys read-batch-input read-batch-objects read-files read-ledger read-request-log read-routes receive-batches record-dead-letters send-batches send-chunks split-batches use-ledger write-batch-objects"
       batch_worker       = "cache-answers find-keys invoke-models read-batch-input read-batch-objects read-files read-request-log read-routes read-secret receive-chunks record-dead-letters run-chunks send-assembly send-chunks share-circuits share-pace store-responses use-ledger write-batch-objects write-request-log"
-      batch_assembler    = "assemble-batches create-files read-batch-input read-batch-objects read-request-log receive-assembly record-dead-letters send-assembly send-batches send-chunks use-ledger write-batch-files"
+      batch_assembler    = "assemble-batches create-files read-batch-input read-batch-objects receive-assembly record-dead-letters send-assembly send-batches send-chunks use-ledger write-batch-files"
       webhooks           = "keep-webhook-secrets"
       webhook_sender     = "find-keys read-callbacks read-webhook-secrets receive-webhooks record-dead-letters send-webhooks"
       workflow_start     = "create-executions read-routes replay-responses start-executions store-responses write-workflow-objects"

@@ -7,6 +7,7 @@ of the size. The platform is the one of SLUICE_URL and SLUICE_API_KEY, else the 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import sys
@@ -83,6 +84,8 @@ def _measure(options: argparse.Namespace, platform: Connection) -> list[Measured
     from local.models.embeddings import Embedder
 
     model = Embedder.load()
+    # wordllama turns everybody's INFO on when it is imported.
+    logging.getLogger().setLevel(logging.WARNING)
     client = OpenAI(
         base_url=platform.require("SLUICE_URL"),
         api_key=platform.require("SLUICE_API_KEY"),
