@@ -22,6 +22,16 @@ from sluice.wire.records import deliveries, keep
 _decode = msgspec.json.Decoder(BatchPointer).decode
 
 
+def _limits(settings: BatchSplitterSettings) -> InputLimits:
+    return InputLimits(
+        lines=settings.max_lines,
+        total_bytes=settings.max_batch_bytes,
+        line_bytes=settings.max_line_bytes,
+        chunk=ChunkLimits(lines=settings.chunk_lines_max, seconds=settings.chunk_seconds),
+        at_once=settings.line_concurrency,
+    )
+
+
 @before_snapshot
 @cache
 def service() -> SplitBatch:
@@ -47,13 +57,3 @@ def handler(event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
     kept = service().run(messages, deadline)
     logs.canonical(records=len(messages), kept=len(kept))
     return keep(kept)
-
-
-def _limits(settings: BatchSplitterSettings) -> InputLimits:
-    return InputLimits(
-        lines=settings.max_lines,
-        total_bytes=settings.max_batch_bytes,
-        line_bytes=settings.max_line_bytes,
-        chunk=ChunkLimits(lines=settings.chunk_lines_max, seconds=settings.chunk_seconds),
-        at_once=settings.line_concurrency,
-    )
