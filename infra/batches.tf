@@ -436,7 +436,7 @@ data "aws_iam_policy_document" "read_ledger" {
 data "aws_iam_policy_document" "run_chunks" {
   statement {
     sid       = "ClaimAndRecord"
-    actions   = ["dynamodb:GetItem", "dynamodb:UpdateItem"]
+    actions   = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
     resources = [module.table.arn]
 
     condition {

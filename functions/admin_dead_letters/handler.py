@@ -11,7 +11,7 @@ from sluice.runtime.api import ApiRequest, ApiResponse, api_function
 from sluice.runtime.settings import load
 from sluice.runtime.snapstart import before_snapshot
 from sluice.services.dead_letters import InspectQueues
-from sluice.wire.keys import page_limit
+from sluice.wire.pages import page_limit
 from sluice.wire.redrive import DeadLetterList, QueueList, QueueObject
 
 
@@ -33,7 +33,7 @@ def _queues(_: ApiRequest) -> ApiResponse:
 
 
 def _dead_letters(request: ApiRequest) -> ApiResponse:
-    limit = page_limit(request.query.get("limit"))
+    limit = page_limit(request.query)
     report = service().dead_letters(request.path_parameters["name"], limit=limit)
     return ApiResponse(200, DeadLetterList.of(report.depth, report.reasons, more=report.more))
 

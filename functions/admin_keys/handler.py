@@ -20,8 +20,8 @@ from sluice.wire.keys import (
     KeyList,
     KeyObject,
     KeyWithSecret,
-    page_limit,
 )
+from sluice.wire.pages import page_limit
 from sluice.wire.parsing import parse
 
 
@@ -49,7 +49,7 @@ def _create(request: ApiRequest) -> ApiResponse:
 
 
 def _list(request: ApiRequest) -> ApiResponse:
-    limit = page_limit(request.query.get("limit"))
+    limit = page_limit(request.query)
     page, next_after = keys().page(limit=limit, after=request.query.get("after") or None)
     return ApiResponse(200, KeyList.of(page, next_after, now=time.time()))
 

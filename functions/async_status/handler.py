@@ -17,7 +17,7 @@ from sluice.services.idempotency import Idempotency
 from sluice.services.read_job import ReadJob
 from sluice.telemetry import logs
 from sluice.wire.async_requests import AsyncRequest, AsyncRequestList
-from sluice.wire.keys import page_limit
+from sluice.wire.pages import page_limit
 
 
 @before_snapshot
@@ -43,7 +43,7 @@ def handler(request: ApiRequest) -> ApiResponse | EventStream:
 
 
 def _list(request: ApiRequest) -> ApiResponse:
-    limit = page_limit(request.query.get("limit"))
+    limit = page_limit(request.query)
     views, has_more = service().page(request.authenticated, limit=limit, after=request.query.get("after") or None)
     return ApiResponse(200, AsyncRequestList.of(views, has_more=has_more))
 

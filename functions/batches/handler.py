@@ -16,7 +16,7 @@ from sluice.runtime.snapstart import before_snapshot
 from sluice.services.batches import Batches
 from sluice.services.idempotency import Idempotency
 from sluice.telemetry import logs
-from sluice.wire.batches import DEFAULT_PAGE, LONGEST_PAGE, BatchList, BatchObject, new_batch
+from sluice.wire.batches import BatchList, BatchObject, new_batch
 from sluice.wire.pages import page_limit
 
 
@@ -51,7 +51,7 @@ def _create(request: ApiRequest) -> ApiResponse:
 def _list(request: ApiRequest) -> ApiResponse:
     batches, has_more = service().page(
         request.authenticated,
-        limit=page_limit(request.query, default=DEFAULT_PAGE, most=LONGEST_PAGE),
+        limit=page_limit(request.query),
         after=request.query.get("after") or None,
     )
     return ApiResponse(200, BatchList.of(batches, has_more=has_more))

@@ -188,8 +188,10 @@ def test_a_request_under_way_is_cancelled_and_its_answer_dropped(healthy: Platfo
     healthy.fault("extractive-v1", kind="latency", seconds=4)
     job = submit(healthy)
     settled(healthy, job["id"], "in_progress")
-    cancelled = healthy.call("POST", f"/async/{job['id']}/cancel")
+    headers = {"idempotency-key": f"cancel-{job['id']}"}
+    cancelled, again = (healthy.call("POST", f"/async/{job['id']}/cancel", headers=headers) for _ in range(2))
     assert (cancelled.status, cancelled.body["status"]) == (200, "cancelled")
+    assert (again.raw, again.headers["idempotent-replayed"]) == (cancelled.raw, "true")
 
     def billed() -> dict[str, Any] | None:
         body = healthy.call("GET", f"/async/{job['id']}").body

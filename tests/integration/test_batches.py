@@ -412,3 +412,31 @@ def test_redelivery_of_any_message_changes_nothing(platform: Platform, client: O
     after = (client.batches.retrieve(batch.id), platform.items(f"BATCH#{batch.id}"), key.logged_cost(), len(key.log()))
     assert after == before
     assert len(results(client, done.output_file_id)) == 60
+
+
+# ---- Beside other traffic ----
+
+
+def test_a_throttled_batch_waits_and_whoever_waits_for_an_answer_does_not(healthy: Platform, client: OpenAI) -> None:
+    target = "openai/extractive-v1"
+    healthy.fault("extractive-v1", kind="throttle", retry_after=10, times=30, protocol="openai")
+    batch = begun(client, jsonl(request(f"q{n}", question(n, model=target)) for n in range(200)))
+
+    def paused() -> bool | None:
+        pace = healthy.items(f"PACE#{target}")
+        return bool(pace and float(pace[0]["paused_until"]["N"]) > time.time() + 3) or None
+
+    eventually(paused, within_s=60, every_s=0.1, what="the batch leaves the provider alone")
+    healthy.end_faults()
+    asked = time.monotonic()
+    answer = healthy.call("POST", "/chat/completions", question(9, model=target))
+    assert (answer.status, answer.headers["x-sluice-attempts"]) == (200, "1")
+    assert time.monotonic() - asked < 3
+    assert all(item["state"]["S"] == "closed" for item in healthy.items(f"CIRCUIT#{target}"))
+
+    done = ended(client, batch.id)
+    assert done.status == "completed"
+    assert done.request_counts is not None
+    assert (done.request_counts.completed, done.request_counts.failed) == (200, 0)
+    assert done.completed_at is not None
+    assert done.completed_at - done.created_at >= 10

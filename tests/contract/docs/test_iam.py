@@ -53,6 +53,14 @@ def test_a_function_has_exactly_the_policies_that_are_listed(row: list[str]) -> 
     assert sorted(codes(row[2])) == sorted(deployed_policies(codes(row[0])[0]))
 
 
+def test_whoever_answers_repeats_may_look_them_up() -> None:
+    """``@idempotent`` works with the table and the bucket, on routes that hardly anybody repeats too."""
+    handlers = {name: (ROOT / f"functions/{name}/handler.py").read_text(encoding="utf-8") for name in functions()}
+    repeating = {name for name, code in handlers.items() if "@idempotent(" in code}
+    replaying = {name for name in functions() if "replay-responses" in deployed_policies(name)}
+    assert repeating == replaying
+
+
 def test_every_policy_is_listed_once() -> None:
     assert sorted(codes(row[0])[0] for row in rows(4)) == sorted(granted())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -52,10 +53,23 @@ class World:
         self.begun: str | None = None
         self.begins = 0
 
-    def compose(self, pieces: list[Piece], *, seconds: float = FULL, clock: FakeClock | None = None) -> bool:
+    def compose(
+        self,
+        pieces: list[Piece],
+        *,
+        seconds: float = FULL,
+        clock: FakeClock | None = None,
+        look: Callable[[], None] = lambda: None,
+    ) -> bool:
         deadline = Deadline.after(seconds, clock) if clock else Deadline.after(seconds)
         return self.composer.compose(
-            KEY, pieces, content_type="text/plain", begun=self.begun, on_begun=self._on_begun, deadline=deadline
+            KEY,
+            pieces,
+            content_type="text/plain",
+            begun=self.begun,
+            on_begun=self._on_begun,
+            deadline=deadline,
+            look=look,
         )
 
     def _on_begun(self, begun: str) -> None:
@@ -260,3 +274,43 @@ def test_a_bucket_that_is_not_there_needs_an_operator(aws: Aws) -> None:
     for pieces in ([Piece(None, 1, literal=b"x")], [Piece("a", 9 * MIB)]):
         with pytest.raises(ConfigurationError):
             world.compose(pieces)
+
+
+def small(world: World) -> list[Piece]:
+    return [stored(world, f"piece-{number}", 10 + number) for number in range(30)]
+
+
+@pytest.mark.parametrize("make", [small, mixed])
+def test_whoever_waits_is_asked_before_every_piece_of_an_object(
+    world: World, make: Callable[[World], list[Piece]]
+) -> None:
+    pieces, looks = make(world), list[None]()
+    assert world.compose(pieces, look=lambda: looks.append(None))
+    assert len(looks) >= len([piece for piece in pieces if piece.key and piece.size])
+    assert world.read(KEY) == content(world, pieces)
+
+
+@pytest.mark.parametrize("make", [small, mixed])
+def test_whoever_waits_may_end_it(world: World, make: Callable[[World], list[Piece]]) -> None:
+    class OvertakenError(Exception):
+        pass
+
+    def overtaken() -> None:
+        raise OvertakenError
+
+    pieces = make(world)
+    with pytest.raises(OvertakenError):
+        world.compose(pieces, look=overtaken)
+    assert world.compose(pieces)
+    assert world.read(KEY) == content(world, pieces)
+
+
+def test_many_small_pieces_are_fetched_several_at_once(real: World) -> None:
+    pieces, together = small(real), threading.Barrier(2)
+
+    def look() -> None:
+        # Nobody gets by alone.
+        together.wait(timeout=10)
+
+    assert real.compose(pieces, look=look)
+    assert real.read(KEY) == content(real, pieces)

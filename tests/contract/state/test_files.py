@@ -293,6 +293,8 @@ def contents(request: pytest.FixtureRequest) -> Contents:
 
     def put(url: str, body: bytes) -> None:
         answer = pool.request("PUT", url, body=body)
+        if answer.status == 403:
+            raise PermissionError
         assert answer.status == 200, answer.data
 
     def get(url: str) -> tuple[bytes, Mapping[str, str]]:
@@ -337,11 +339,11 @@ def test_a_url_gives_the_content_to_whoever_has_it(contents: Contents, key_id: s
 def test_presigned_parts_become_the_object(contents: Contents, key_id: str) -> None:
     key = stored(key_id).object_key
     multipart_id = contents.contents.begin_parts(key, content_type="application/jsonl")
-    urls = contents.contents.part_urls(key, multipart_id, 2)
+    urls = contents.contents.part_urls(key, multipart_id, [PART, 2])
     assert contents.contents.parts(key, multipart_id) == []
     bodies = [b"a" * PART, b"b\n"]
     for url, body in reversed(list(zip(urls, bodies, strict=True))):
-        contents.put(url, b"first try")
+        contents.put(url, bytes(len(body)))
         contents.put(url, body)
     parts = contents.contents.parts(key, multipart_id)
     assert [(part.number, part.bytes) for part in parts] == [(1, PART), (2, 2)]
@@ -353,10 +355,20 @@ def test_presigned_parts_become_the_object(contents: Contents, key_id: str) -> N
     assert contents.contents.size(key) == PART + 2
 
 
+def test_a_part_of_another_size_is_not_taken(contents: Contents, key_id: str) -> None:
+    key = stored(key_id).object_key
+    multipart_id = contents.contents.begin_parts(key, content_type="application/jsonl")
+    [url] = contents.contents.part_urls(key, multipart_id, [4])
+    for body in (b"par", b"parts"):
+        with pytest.raises(PermissionError):
+            contents.put(url, body)
+    assert contents.contents.parts(key, multipart_id) == []
+
+
 def test_what_is_aborted_never_becomes_an_object(contents: Contents, key_id: str) -> None:
     key = stored(key_id).object_key
     multipart_id = contents.contents.begin_parts(key, content_type="application/jsonl")
-    [url] = contents.contents.part_urls(key, multipart_id, 1)
+    [url] = contents.contents.part_urls(key, multipart_id, [4])
     contents.put(url, b"part")
     for _ in range(2):
         contents.contents.abort_parts(key, multipart_id)
@@ -432,6 +444,6 @@ def test_a_url_is_signed_for_another_address_and_for_its_time_only(key_id: str, 
     assert (url.netloc, url.path) == ("localhost:1", f"/bucket/{file.object_key}")
     assert (query["X-Amz-Algorithm"], query["X-Amz-Expires"]) == ("AWS4-HMAC-SHA256", "600")
     assert "Wort" in query["response-content-disposition"]
-    [part] = made.part_urls(file.object_key, "m", 1)
+    [part] = made.part_urls(file.object_key, "m", [5])
     # Whoever puts a part need not know of checksums.
     assert "checksum" not in part

@@ -9,13 +9,16 @@ import pytest
 
 from functions.async_status import handler as async_status
 from functions.async_submit import handler as async_submit
+from functions.batches import handler as batches
 from functions.chat import handler as chat
 from functions.chat_completions import handler as chat_completions
 from functions.classify import handler as classify
 from functions.completions import handler as completions
 from functions.embeddings import handler as embeddings
+from functions.files import handler as files
 from functions.models import handler as models
 from functions.score import handler as score
+from functions.uploads import handler as uploads
 from functions.webhooks import handler as webhooks
 from functions.workflow_start import handler as workflow_start
 from functions.workflow_status import handler as workflow_status
@@ -33,6 +36,9 @@ GUARDED = [
     (score, Scope.INFERENCE),
     (async_submit, Scope.BATCH),
     (async_status, Scope.BATCH),
+    (batches, Scope.BATCH),
+    (files, Scope.BATCH),
+    (uploads, Scope.BATCH),
     (webhooks, Scope.BATCH),
     (workflow_start, Scope.WORKFLOW),
     (workflow_status, Scope.WORKFLOW),

@@ -75,6 +75,27 @@ def test_a_range_is_whole_however_often_its_connection_breaks() -> None:
     assert client.ranges[:2] == ["bytes=100-299", "bytes=130-299"]
 
 
+class BreaksAtTheEnd(Body):
+    """A body whose connection breaks when every byte has come."""
+
+    def read(self, size: int) -> bytes:
+        piece = super().read(size)
+        if not piece:
+            raise self._error
+        return piece
+
+
+def test_a_range_whose_connection_breaks_behind_its_last_byte_is_whole() -> None:
+    bodies = [BreaksAtTheEnd(CONTENT[100:300], breaks_after=len(CONTENT), error=BREAKS[0])]
+
+    class Once:
+        def get_object(self, **_: str) -> dict[str, Any]:
+            # S3 takes no notice of a range that ends before it begins.
+            return {"Body": bodies.pop() if bodies else Body(CONTENT, breaks_after=len(CONTENT), error=BREAKS[0])}
+
+    assert ranges(Once()).read_range("key", 100, 300) == CONTENT[100:300]
+
+
 def test_connections_that_bring_nothing_are_not_made_for_ever() -> None:
     client = Client(*[0] * 100)
     with pytest.raises(StateError):

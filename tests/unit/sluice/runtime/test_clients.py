@@ -42,9 +42,9 @@ def test_a_client_for_providers_waits_as_long_as_it_is_told_and_never_repeats() 
     assert config.retries["total_max_attempts"] == 1
 
 
-@pytest.mark.parametrize(("endpoint", "style"), [("http://localhost:4566", "path"), (None, None)])
+@pytest.mark.parametrize(("endpoint", "style"), [("http://localhost:4566", "path"), (None, "virtual")])
 def test_buckets_are_addressed_by_path_where_they_share_a_host(
-    monkeypatch: pytest.MonkeyPatch, endpoint: str | None, style: str | None
+    monkeypatch: pytest.MonkeyPatch, endpoint: str | None, style: str
 ) -> None:
     if endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
@@ -54,6 +54,14 @@ def test_buckets_are_addressed_by_path_where_they_share_a_host(
 def test_buckets_are_known_to_others_under_another_address() -> None:
     assert client("s3", endpoint_url="http://localhost:4566").meta.endpoint_url == "http://localhost:4566"
     assert client("s3", endpoint_url="http://localhost:4566") is not client("s3")
+
+
+def test_what_is_signed_for_others_leads_to_the_region_of_the_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    url = client("s3").generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "key"})
+    assert url.startswith("https://bucket.s3.eu-central-1.amazonaws.com/key?")
 
 
 def test_what_is_signed_for_others_is_signed_as_kms_wants_it() -> None:

@@ -237,7 +237,7 @@ class World:
             end = start + sum(map(len, own))
             tasks = [read_line(raw) for _, raw in requests_in(b"".join(own), first_line=first + 1)]
             parse = InferenceEndpoints().parse
-            held = sum((costs.most(parse(each.url, each.body), caller) for each in tasks), Decimal(0))
+            held = sum((costs.of(parse(each.url, each.body), caller).most_micro_usd for each in tasks), Decimal(0))
             chunk = Chunk(
                 batch_id=BATCH_ID,
                 number=len(chunks),

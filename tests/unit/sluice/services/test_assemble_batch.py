@@ -296,6 +296,23 @@ def test_whoever_assembles_for_long_keeps_the_batch(filled: World) -> None:
     assert_whole(filled)
 
 
+def test_one_part_that_is_joined_of_many_pieces_keeps_the_batch_too(filled: World) -> None:
+    """Such a part is all or nothing, so the composer cannot stop in the middle of it to have the lease renewed."""
+    compose, held = filled.composer.compose, list[int]()
+
+    def unstoppable(*arguments: Any, **options: Any) -> bool:
+        return compose(*arguments, **{**options, "deadline": Deadline.after(DAY, filled.clock)})
+
+    def slow(_: Piece) -> None:
+        filled.clock.advance(25)
+        held.append((filled.batch.lease_until or 0) - int(filled.clock()))
+
+    filled.composer.compose, filled.composer.on_piece = unstoppable, slow  # type: ignore[method-assign]
+    assert filled.assemble(seconds=900)
+    assert min(held) > 0
+    assert_whole(filled)
+
+
 def test_whoever_was_taken_for_dead_ends_nothing(filled: World) -> None:
     def overtaken(_: Piece) -> None:
         filled.composer.on_piece = lambda _: None

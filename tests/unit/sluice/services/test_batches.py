@@ -34,7 +34,7 @@ def test_a_batch_is_stored_queued_and_watched(world: Filing) -> None:
     assert world.batch_store.items == {batch.id: batch}
     assert (batch.status, batch.created_at, batch.expires_at) == (BatchStatus.VALIDATING, NOW, NOW + 600)
     assert (batch.input_key, batch.input_bytes, batch.window) == (file.object_key, 4, 4)
-    assert (batch.forget_at, batch.allowed_models) == (NOW + 7 * DAY, ("auto",))
+    assert batch.allowed_models == ("auto",)
     assert (batch.metadata, batch.output_ttl_s) == ({"a": "b"}, 3_600)
     assert world.queue.pointers == [BatchPointer(batch_id=batch.id)]
     watch = BatchPointer(batch_id=batch.id, watch=True)
@@ -42,10 +42,13 @@ def test_a_batch_is_stored_queued_and_watched(world: Filing) -> None:
     assert world.assembly.due(watch) == NOW + 60
 
 
-def test_a_batch_is_known_for_longer_than_it_may_take(world: Filing) -> None:
-    world.batches = type(world.batches)(**{**vars(world.batches), "result_ttl_days": 1})
+@pytest.mark.parametrize(("result_ttl_days", "kept_days"), [(1, 16), (7, 16), (30, 30)])
+def test_a_batch_is_known_for_as_long_as_a_dead_letter_about_it_can_be_redriven(
+    world: Filing, result_ttl_days: int, kept_days: int
+) -> None:
+    world.batches = type(world.batches)(**{**vars(world.batches), "result_ttl_days": result_ttl_days})
     batch = world.batches.create(new_batch(world.file()), CALLER)
-    assert batch.forget_at == NOW + 2 * DAY
+    assert batch.forget_at == NOW + kept_days * DAY
 
 
 @pytest.mark.parametrize(
@@ -137,6 +140,14 @@ def test_pages_are_of_the_callers_batches(world: Filing) -> None:
     assert ([batch.id for batch in page], more) == (made[:0:-1], True)
     page, more = world.batches.page(CALLER, limit=2, after=made[1])
     assert ([batch.id for batch in page], more) == (made[:1], False)
+
+
+def test_what_can_be_no_batch_is_not_asked_for(world: Filing) -> None:
+    # DynamoDB takes no key of more than 2 KB, which would look like a mistake of ours.
+    world.batch_store.failing["page"] = StateError("asked")
+    with pytest.raises(NotFoundError) as raised:
+        world.batches.page(CALLER, limit=2, after="a" * 3_000)
+    assert raised.value.param == "after"
 
 
 @pytest.mark.parametrize(

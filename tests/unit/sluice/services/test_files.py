@@ -110,3 +110,12 @@ def test_a_page_is_of_the_callers_files(world: Filing) -> None:
     assert ([file.id for file in page], more) == ([made[2], made[1]], True)
     page, more = world.files.page(CALLER, limit=2, after=None, newest_first=False, purpose="batch")
     assert ([file.id for file in page], more) == ([made[0], made[2]], False)
+
+
+def test_what_can_be_no_file_is_not_asked_for(world: Filing) -> None:
+    # DynamoDB takes no key of more than 2 KB, which would look like a mistake of ours.
+    world.file()
+    world.store.failing = StateError("asked")
+    with pytest.raises(NotFoundError) as raised:
+        world.files.page(CALLER, limit=2, after="a" * 3_000, newest_first=True, purpose=None)
+    assert raised.value.param == "after"

@@ -79,17 +79,17 @@ def at(target: Target, asked: Task, *, most: int | None = MOST) -> Decimal:
 @pytest.mark.parametrize("max_tokens", [None, 1, 500])
 def test_a_line_is_reckoned_at_the_dearest_target(max_tokens: int | None) -> None:
     asked = task(max_tokens=max_tokens)
-    assert costs(CHEAP, DEAR).most(asked, CALLER) == at(DEAR, asked) > at(CHEAP, asked) > 0
+    assert costs(CHEAP, DEAR).of(asked, CALLER).most_micro_usd == at(DEAR, asked) > at(CHEAP, asked) > 0
 
 
 def test_a_target_that_writes_less_may_be_cheaper_for_all_its_price() -> None:
     asked = task()
-    assert costs(DEAR, SHORT).most(asked, CALLER) == at(DEAR, asked) > at(SHORT, asked)
+    assert costs(DEAR, SHORT).of(asked, CALLER).most_micro_usd == at(DEAR, asked) > at(SHORT, asked)
 
 
 def test_a_target_that_cannot_do_it_does_not_count() -> None:
     asked = task(max_tokens=500)
-    assert costs(CHEAP, SHORT).most(asked, CALLER) == at(CHEAP, asked) < at(SHORT, asked)
+    assert costs(CHEAP, SHORT).of(asked, CALLER).most_micro_usd == at(CHEAP, asked) < at(SHORT, asked)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_a_target_that_cannot_do_it_does_not_count() -> None:
     ids=["too long an answer", "a form", "tools"],
 )
 def test_what_every_target_will_refuse_costs_nothing(asked: Task) -> None:
-    assert costs(CHEAP, DEAR).most(asked, BUDGET) == 0
+    assert costs(CHEAP, DEAR).of(asked, BUDGET).most_micro_usd == 0
 
 
 def test_the_longest_answer_is_that_of_the_deployment_or_what_is_held_for_one_unsaid() -> None:
     asked = task()
-    held = [costs(CHEAP, most=most).most(asked, CALLER) for most in (MOST, None)]
+    held = [costs(CHEAP, most=most).of(asked, CALLER).most_micro_usd for most in (MOST, None)]
     assert held == [at(CHEAP, asked, most=MOST), at(CHEAP, asked, most=None)]
     assert held[0] < held[1]
 
@@ -123,18 +123,22 @@ def test_an_answer_in_a_form_may_be_asked_for_again() -> None:
 
 def test_an_embedding_is_reckoned_by_its_texts() -> None:
     asked = task(EMBEDDINGS, model="auto", input=["grün", "blue"])
-    assert costs(CHEAP, DEAR, operation=Operation.EMBED).most(asked, CALLER) == at(DEAR, asked) == 3 * (8 + 5 + 8 + 4)
+    assert (
+        costs(CHEAP, DEAR, operation=Operation.EMBED).of(asked, CALLER).most_micro_usd
+        == at(DEAR, asked)
+        == 3 * (8 + 5 + 8 + 4)
+    )
 
 
 def test_a_score_costs_its_call() -> None:
     asked = task(SCORE, model="auto", features=[0.0] * 50)
     scorer = msgspec.structs.replace(CALL, operations=(Operation.SCORE,))
-    assert costs(scorer, operation=Operation.SCORE).most(asked, CALLER) == 1_000
+    assert costs(scorer, operation=Operation.SCORE).of(asked, CALLER).most_micro_usd == 1_000
 
 
 def test_a_summary_is_a_chat() -> None:
     asked = task(SUMMARIZE, model="auto", input="A long text.")
-    assert costs(DEAR).most(asked, CALLER) == at(DEAR, asked)
+    assert costs(DEAR).of(asked, CALLER).most_micro_usd == at(DEAR, asked)
 
 
 def test_a_classification_is_reckoned_by_how_each_target_does_it() -> None:
@@ -143,7 +147,7 @@ def test_a_classification_is_reckoned_by_how_each_target_does_it() -> None:
         for operation in (Operation.CHAT, Operation.EMBED)
     )
     asked = task(CLASSIFY, model="auto", input=["one", "two"], labels=["a", "b"])
-    found = costs(embeds, chats, operation=Operation.CLASSIFY).most(asked, CALLER)
+    found = costs(embeds, chats, operation=Operation.CLASSIFY).of(asked, CALLER).most_micro_usd
     assert found == at(chats, asked) > at(embeds, asked)
 
 
@@ -152,9 +156,9 @@ def test_intents_are_reckoned_with_the_labels_that_they_stand_for() -> None:
     reckoned = costs(embeds, operation=Operation.CLASSIFY)
     asked = task(CLASSIFY, model="auto", input="one", intents="parcels")
     texts = ("late", "lost: gone", "one")
-    assert reckoned.most(asked, CALLER) == 3 * sum(8 + len(text) for text in texts)
+    assert reckoned.of(asked, CALLER).most_micro_usd == 3 * sum(8 + len(text) for text in texts)
     with pytest.raises(NotFoundError) as raised:
-        reckoned.most(task(CLASSIFY, model="auto", input="one", intents="nobody-s"), CALLER)
+        reckoned.of(task(CLASSIFY, model="auto", input="one", intents="nobody-s"), CALLER)
     assert raised.value.code == "intents_not_found"
 
 
@@ -163,7 +167,7 @@ def test_the_class_of_batches_is_what_counts_where_a_target_has_one() -> None:
     tiers = (Tier(above_input_tokens=1, input_per_mtok=Decimal(6), output_per_mtok=Decimal(30)),)
     dear = msgspec.structs.replace(DEAR, price=price("3", "15", batch=half, tiers=tiers))
     asked = task()
-    assert costs(dear).most(asked, CALLER) == at(DEAR, asked) / 2
+    assert costs(dear).of(asked, CALLER).most_micro_usd == at(DEAR, asked) / 2
 
 
 def test_a_long_line_is_reckoned_at_the_rates_of_long_prompts() -> None:
@@ -172,17 +176,17 @@ def test_a_long_line_is_reckoned_at_the_rates_of_long_prompts() -> None:
     short = task(max_tokens=10)
     long = task(max_tokens=10, messages=[{"role": "user", "content": "x" * 5_000}])
     reckoned = costs(dear)
-    assert reckoned.most(short, CALLER) == at(DEAR, short)
-    assert reckoned.most(long, CALLER) == 2 * at(DEAR, long)
-    assert reckoned.most(short, CALLER) == at(DEAR, short)
+    assert reckoned.of(short, CALLER).most_micro_usd == at(DEAR, short)
+    assert reckoned.of(long, CALLER).most_micro_usd == 2 * at(DEAR, long)
+    assert reckoned.of(short, CALLER).most_micro_usd == at(DEAR, short)
 
 
 def test_without_a_price_nothing_is_held_and_a_budget_says_no() -> None:
     asked = task()
-    assert costs(FREE_TO_SAY).most(asked, CALLER) == 0
-    assert costs(FREE_TO_SAY, CHEAP).most(asked, BUDGET) == at(CHEAP, asked)
+    assert costs(FREE_TO_SAY).of(asked, CALLER).most_micro_usd == 0
+    assert costs(FREE_TO_SAY, CHEAP).of(asked, BUDGET).most_micro_usd == at(CHEAP, asked)
     with pytest.raises(PermissionDeniedError) as raised:
-        costs(FREE_TO_SAY).most(asked, BUDGET)
+        costs(FREE_TO_SAY).of(asked, BUDGET)
     assert raised.value.code == "model_without_price"
 
 
@@ -200,18 +204,18 @@ def test_a_model_that_cannot_be_used_says_why_each_time(
     reckoned = costs(CHEAP)
     for _ in range(2):
         with pytest.raises(kind) as raised:
-            reckoned.most(asked, caller)
+            reckoned.of(asked, caller)
         assert raised.value.code == code
-    assert reckoned.most(task(), CALLER) > 0
+    assert reckoned.of(task(), CALLER).most_micro_usd > 0
 
 
 def test_new_routes_are_gone_by_at_once() -> None:
     routes = Routes(CHEAP)
     reckoned = LineCosts(routes, most_output_tokens=MOST)
     asked = task(model=CHEAP.name)
-    assert reckoned.most(asked, CALLER) == at(CHEAP, asked)
+    assert reckoned.of(asked, CALLER).most_micro_usd == at(CHEAP, asked)
     routes.replace(msgspec.structs.replace(DEAR, name=CHEAP.name))
-    assert reckoned.most(asked, CALLER) == at(DEAR, asked)
+    assert reckoned.of(asked, CALLER).most_micro_usd == at(DEAR, asked)
 
 
 def test_a_line_is_inside_when_every_target_is() -> None:
@@ -224,6 +228,6 @@ def test_more_models_than_are_remembered_are_reckoned_right() -> None:
     reckoned = costs(CHEAP)
     for number in range(2_500):
         with pytest.raises(NotFoundError):
-            reckoned.most(task(model=f"no/{number}"), CALLER)
-    assert reckoned.most(task(), CALLER) == at(CHEAP, task())
+            reckoned.of(task(model=f"no/{number}"), CALLER)
+    assert reckoned.of(task(), CALLER).most_micro_usd == at(CHEAP, task())
     assert len(reckoned._known) <= 1_000

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from sluice.domain.errors import ProviderThrottledError, ProviderUnavailableError, StateError
+from sluice.domain.pace import Pace, PaceState
 from sluice.domain.resilience import CircuitPolicy, CircuitState, Verdict
 from sluice.services.pace_targets import PaceTargets, PatientWatch
 from sluice.testing.clock import FakeClock
@@ -42,6 +43,40 @@ def test_all_targets_or_none() -> None:
     world = World(most=1)
     world.one.enter(["b"], "one", until=world.until())
     assert world.other.enter(["a", "b"], "two", until=world.until()) is not None
+    assert world.store.stored["a"].pace.slots == {}
+
+
+def test_to_meet_a_crowd_is_to_wait_and_no_failure() -> None:
+    world, rivals = World(most=50), iter(range(1_000))
+    swap, waits = world.store.swap, list[float]()
+
+    def late(name: str, pace: Pace, *, version: str | None) -> tuple[bool, PaceState]:
+        if name == "b":
+            # Somebody else has always been there a moment before.
+            known = world.store.stored.get(name, PaceState())
+            swap(name, Pace(slots={f"rival-{next(rivals)}": world.until()}), version=known.version)
+        return swap(name, pace, version=version)
+
+    world.store.swap = late  # type: ignore[method-assign]
+    worker = PaceTargets(world.store, most=50, now=world.clock, sleep=waits.append, jitter=lambda _, high: high)
+    assert (worker.enter(["a", "b"], "one", until=world.until()) or 0) > 0
+    assert world.store.stored["a"].pace.slots == {}
+    assert waits == sorted(waits)
+    assert waits[-1] > 10 * waits[0]
+
+
+def test_a_store_that_goes_away_in_between_keeps_no_slot() -> None:
+    world = World()
+    swap = world.store.swap
+
+    def failing(name: str, pace: Pace, *, version: str | None) -> tuple[bool, PaceState]:
+        if name == "b":
+            raise StateError("Away.")
+        return swap(name, pace, version=version)
+
+    world.store.swap = failing  # type: ignore[method-assign]
+    with pytest.raises(StateError):
+        world.one.enter(["a", "b"], "one", until=world.until())
     assert world.store.stored["a"].pace.slots == {}
 
 

@@ -80,7 +80,11 @@ def test_what_is_held_is_what_its_lines_come_to_at_most() -> None:
     splitting = Splitting(many(9))
     splitting.split()
     task = InferenceEndpoints().parse(URL, json.dumps(HELLO).encode())
-    line = LineCosts(splitting.routes, most_output_tokens=100).most(task, Caller(key_id="key_1", request_id=ID))
+    line = (
+        LineCosts(splitting.routes, most_output_tokens=100)
+        .of(task, Caller(key_id="key_1", request_id=ID))
+        .most_micro_usd
+    )
     assert [chunk.held_micro_usd for chunk in splitting.chunks] == [4 * line, 4 * line, line]
 
 

@@ -202,7 +202,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_presigned_parts_become_a_file(world: Filing) -> None:
     view = begun(world, presigned=True)
     assert view.part_urls is not None
-    assert (view.upload.part_size, view.upload.parts, len(view.part_urls)) == (6, 3, 3)
+    assert (view.upload.part_size, len(view.part_urls)) == (6, 3)
     for number, url in enumerate(world.uploads.get(view.upload.id, CALLER).part_urls or ()):
         world.contents.put_part(url, WHOLE[number * 6 :][:6])
     done = complete(world, view, [])

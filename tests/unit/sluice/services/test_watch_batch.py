@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from sluice.domain.batches import Batch, BatchStatus, Chunk, ChunkPointer, ChunkStatus
+from sluice.domain.batches import Batch, BatchPointer, BatchStatus, Chunk, ChunkPointer, ChunkStatus
 from sluice.domain.errors import StateError
 from tests.unit.sluice.services.assembling import BATCH_ID, DAY, NOW, POINTER, WATCH, WATCH_S, World, planned
 
@@ -36,6 +37,11 @@ def look(world: World) -> None:
     assert world.deliver() == []
 
 
+def again(world: World) -> BatchPointer:
+    """The message of the next round, after one that was just now."""
+    return msgspec.structs.replace(WATCH, looked_at=int(world.clock()))
+
+
 def sent(world: World) -> list[int]:
     """The chunks whose pointers have been sent since the last time."""
     numbers = [pointer.chunk for pointer in world.chunks.pointers]
@@ -50,8 +56,8 @@ def test_it_comes_back_until_the_batch_has_ended(world: World) -> None:
     at_work(world, chunk(0))
     for _ in range(30):
         look(world)
-        assert world.queue.pointers == [WATCH]
-        assert world.queue.due(WATCH) == world.clock() + WATCH_S
+        assert world.queue.pointers == [again(world)]
+        assert world.queue.due(again(world)) == world.clock() + WATCH_S
         world.clock.advance(WATCH_S)
         world.change_chunk(0, updated_at=int(world.clock()))
     world.change(status=BatchStatus.COMPLETED)
@@ -73,18 +79,18 @@ def test_a_table_that_is_away_does_not_end_it(world: World) -> None:
         world.clock.advance(WATCH_S)
     world.batches.failing.clear()
     look(world)
-    assert world.queue.pointers == [WATCH]
+    assert world.queue.pointers == [again(world)]
     assert not world.queue.dead_letters
 
 
 def test_it_comes_back_when_the_batch_expires_and_not_later(world: World) -> None:
     at_work(world, chunk(0, lease_until=NOW + 100), expires_at=NOW + 17)
     look(world)
-    assert world.queue.due(WATCH) == NOW + 17
+    assert world.queue.due(again(world)) == NOW + 17
     world.clock.advance(17)
     look(world)
     assert (world.batch.halted, world.batch.halted_at) == ("expired", NOW + 17)
-    assert world.queue.due(WATCH) == NOW + 17 + WATCH_S
+    assert world.queue.due(again(world)) == NOW + 17 + WATCH_S
 
 
 # ---- expiry ----
@@ -169,12 +175,28 @@ def test_the_next_of_a_lane_is_sent_when_whoever_released_it_could_not(world: Wo
     assert sent(world) == [2]
 
 
+def test_a_lost_worker_is_replaced_as_soon_as_its_lease_is_over(world: World) -> None:
+    lost = {"status": ChunkStatus.RUNNING, "lease_until": NOW, "attempts": 1}
+    at_work(world, chunk(0, updated_at=NOW - 5 * WATCH_S - 5, **lost), chunk(1))
+    look(world)
+    assert sent(world) == [0]
+
+
 def test_what_only_waits_behind_others_does_not_become_many(world: World) -> None:
     at_work(world, chunk(0, updated_at=NOW))
     for _ in range(130):
         look(world)
         world.clock.advance(WATCH_S)
     assert len(world.chunks.bodies) == len([1, 2, 4, 8, 16, 32, 64, 128])
+
+
+def test_a_look_that_comes_late_makes_up_for_those_that_it_missed(world: World) -> None:
+    at_work(world, chunk(0, updated_at=NOW))
+    for _ in range(20):
+        world.clock.advance(3 * WATCH_S)
+        look(world)
+    # After 3, 6, 9, 18 and 33 rounds, which are the first looks after 1 or 2, 4, 8, 16 and 32.
+    assert len(world.chunks.bodies) == len([3, 6, 9, 18, 33])
 
 
 @pytest.mark.parametrize(
@@ -193,7 +215,7 @@ def test_a_batch_that_nobody_splits_is_sent_to_the_splitter(world: World, change
     world.add(planned(**{"status": BatchStatus.VALIDATING, "chunks": None, "released": 0, **changes}))
     look(world)
     assert world.splitting.pointers == ([POINTER] if goes else [])
-    assert world.queue.pointers == [WATCH]
+    assert world.queue.pointers == [again(world)]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +236,7 @@ def test_a_drained_batch_that_nobody_assembles_is_sent_to_the_assembler(
 ) -> None:
     at_work(world, chunk(0, status=ChunkStatus.ENDED), **{"released": 1, "updated_at": NOW - WATCH_S, **changes})
     look(world)
-    assert world.queue.pointers == ([POINTER, WATCH] if goes else [WATCH])
+    assert world.queue.pointers == ([POINTER, again(world)] if goes else [again(world)])
     assert sent(world) == []
 
 
@@ -226,6 +248,21 @@ def test_chunks_of_a_cancelled_batch_need_not_wait_for_their_turn(world: World) 
     at_work(world, chunk(0, updated_at=NOW - 20), chunk(1, updated_at=NOW - 20, parked=True), chunk(2), **halted)
     look(world)
     assert sent(world) == [0, 1]
+
+
+@pytest.mark.parametrize("parked", [True, False])
+@pytest.mark.parametrize("rounds", [3, 5, 700])
+@pytest.mark.parametrize("halted", ["cancelled", "expired", "input_file_gone"])
+def test_a_halt_is_not_kept_waiting_by_how_long_a_chunk_has_waited(
+    world: World, parked: bool, rounds: int, halted: str
+) -> None:
+    at_work(world, chunk(0, updated_at=NOW - rounds * WATCH_S, parked=parked), halted=halted, halted_at=NOW - 1)
+    look(world)
+    assert sent(world) == [0]
+    for _ in range(8):
+        world.clock.advance(WATCH_S)
+        look(world)
+    assert sent(world) == [0] * len([1, 2, 4, 8])
 
 
 def test_what_failed_again_after_the_cancellation_is_left_to_the_operator(world: World) -> None:
@@ -267,4 +304,4 @@ def _end(world: World, pointer: ChunkPointer) -> None:
 def test_its_rounds_are_no_longer_than_a_day(world: World) -> None:
     at_work(world, chunk(0), expires_at=NOW + DAY)
     look(world)
-    assert world.queue.due(WATCH) <= NOW + DAY
+    assert world.queue.due(again(world)) <= NOW + DAY

@@ -17,7 +17,6 @@ from sluice.wire.keys import (
     KeyList,
     KeyObject,
     KeyWithSecret,
-    page_limit,
 )
 from sluice.wire.parsing import parse
 
@@ -206,15 +205,3 @@ def test_the_secret_is_shown_beside_the_key() -> None:
 def test_a_page_says_whether_there_is_more(next_after: str | None, more: bool) -> None:
     plain = shown(KeyList.of([KEY], next_after, now=1_000))
     assert (plain["has_more"], plain["next_after"], len(plain["data"])) == (more, next_after, 1)
-
-
-@pytest.mark.parametrize(("text", "limit"), [(None, 20), ("1", 1), ("100", 100)])
-def test_a_page_has_twenty_keys_unless_told_otherwise(text: str | None, limit: int) -> None:
-    assert page_limit(text) == limit
-
-
-@pytest.mark.parametrize("text", ["", "0", "101", "-1", "1.0", "ten", "²", "9" * 5000])
-def test_a_page_cannot_have_any_length(text: str) -> None:
-    with pytest.raises(InvalidRequestError) as raised:
-        page_limit(text)
-    assert raised.value.param == "limit"

@@ -30,7 +30,7 @@ class S3Composer:
     """Implements :class:`~sluice.domain.ports.Composer` by multipart uploads.
 
     An upload that nobody goes on with is cleared away by the bucket's lifecycle. Memory: what ``AT_ONCE`` parts take
-    that are too small to be copied, 8 MiB each.
+    whose pieces are too small to be copied, 8 MiB each (more of a file that would have too many parts then).
     """
 
     def __init__(self, client: "S3Client", bucket: str) -> None:
@@ -47,10 +47,11 @@ class S3Composer:
         begun: str | None,
         on_begun: Callable[[str], None],
         deadline: Deadline,
+        look: Callable[[], None] = lambda: None,
     ) -> bool:
         parts = plan_parts(pieces)
         if len(parts) <= 1 and not any(part.copied for part in parts):
-            body = b"".join(map(self._content, parts))
+            body = self._gathered(parts[0].pieces if parts else (), look)
             self._call("put_object", Key=key, Body=body, ContentType=content_type)
             return True
         size = sum(part.size for part in parts)
@@ -62,7 +63,9 @@ class S3Composer:
             answer = self._call("create_multipart_upload", Key=key, ContentType=content_type)
             upload, tags = str(answer["UploadId"]), {}
             on_begun(PLAN + upload)
-        return self._transfer(key, upload, parts, tags, deadline) and self._complete(key, upload, tags, size)
+        missing = [part for part in parts if part.number not in tags]
+        tags |= self._transfer(key, upload, missing, deadline, look)
+        return len(tags) == len(parts) and self._complete(key, upload, tags, size)
 
     def _tags(self, key: str, upload: str, parts: Sequence[PlannedPart]) -> dict[int, str] | None:
         """The entity tags of the parts that are there, by number; ``None`` if there is no such upload any more."""
@@ -83,13 +86,13 @@ class S3Composer:
             marker = int(answer["NextPartNumberMarker"])
 
     def _transfer(
-        self, key: str, upload: str, parts: Sequence[PlannedPart], tags: dict[int, str], deadline: Deadline
-    ) -> bool:
-        """Make the parts that are missing, several at once; whether there is none left."""
+        self, key: str, upload: str, parts: Sequence[PlannedPart], deadline: Deadline, look: Callable[[], None]
+    ) -> dict[int, str]:
+        """Make these parts, several at once: the entity tags of those that were made in time, by number."""
+        tags: dict[int, str] = {}
         missing: SimpleQueue[PlannedPart] = SimpleQueue()
         for part in parts:
-            if part.number not in tags:
-                missing.put(part)
+            missing.put(part)
 
         def work() -> None:
             while not deadline.expired:
@@ -98,23 +101,24 @@ class S3Composer:
                 except Empty:
                     return
                 try:
-                    tags[part.number] = self._make(key, upload, part)
+                    tags[part.number] = self._make(key, upload, part, look)
                 except BaseException:
                     # The others have nothing to go on for.
                     _drain(missing)
                     raise
 
         with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-            running = [pool.submit(tracing.carried(work)) for _ in range(min(AT_ONCE, missing.qsize()))]
+            running = [pool.submit(tracing.carried(work)) for _ in range(min(AT_ONCE, len(parts)))]
         for future in running:
             future.result()
-        return len(tags) == len(parts)
+        return tags
 
-    def _make(self, key: str, upload: str, part: PlannedPart) -> str:
+    def _make(self, key: str, upload: str, part: PlannedPart, look: Callable[[], None]) -> str:
         if (piece := part.copied) is None:
-            body = self._content(part)
+            body = b"".join(self._content(piece, look) for piece in part.pieces)
             answer = self._call("upload_part", Key=key, UploadId=upload, PartNumber=part.number, Body=body)
             return str(answer["ETag"])
+        look()
         answer = self._call(
             "upload_part_copy",
             Key=key,
@@ -135,13 +139,19 @@ class S3Composer:
                 raise aws.translate(exc.error, SERVICE) from exc.error
         return True
 
-    def _content(self, part: PlannedPart) -> bytes:
-        return b"".join(
-            piece.literal
-            if piece.key is None
-            else self._ranges.read_range(piece.key, piece.start, piece.start + piece.size)
-            for piece in part.pieces
-        )
+    def _gathered(self, pieces: Sequence[Piece], look: Callable[[], None]) -> bytes:
+        """The bytes of these pieces. There may be thousands of a few bytes, so they are fetched several at once."""
+        if not pieces:
+            return b""
+        fetch = tracing.carried(lambda piece: self._content(piece, look))
+        with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(pieces))) as pool:
+            return b"".join(pool.map(fetch, pieces))
+
+    def _content(self, piece: Piece, look: Callable[[], None]) -> bytes:
+        if piece.key is None:
+            return piece.literal
+        look()
+        return self._ranges.read_range(piece.key, piece.start, piece.start + piece.size)
 
     def _is_there(self, key: str, size: int) -> bool:
         try:

@@ -64,10 +64,11 @@ class S3Files:
         )
         return answer["UploadId"]
 
-    def part_urls(self, key: str, multipart_id: str, count: int) -> Sequence[str]:
+    def part_urls(self, key: str, multipart_id: str, sizes: Sequence[int]) -> Sequence[str]:
+        # The length is signed along: else each URL would be good for 5 GB.
         return [
-            self._signed("upload_part", Key=key, UploadId=multipart_id, PartNumber=number + 1)
-            for number in range(count)
+            self._signed("upload_part", Key=key, UploadId=multipart_id, PartNumber=number, ContentLength=size)
+            for number, size in enumerate(sizes, start=1)
         ]
 
     def parts(self, key: str, multipart_id: str) -> Sequence[PresignedPart]:

@@ -4,7 +4,7 @@ How a batch moves
 -----------------
 ``validating`` (the splitter reads the whole input once, reports what is wrong with it, plans chunks and holds money for
 all of them) → ``in_progress`` (workers run chunks) → ``finalizing`` (the assembler puts the results together) →
-``completed``. ``failed`` ends what could not begin, or whose input went away. ``cancelling`` → ``cancelled`` and
+``completed``. ``failed`` ends what could not begin, or whose input or key went away. ``cancelling`` → ``cancelled`` and
 ``expired`` end early, with what had been done by then.
 
 Where the truth is
@@ -245,7 +245,10 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChunkPointer(msgspec.Struct, frozen=True, kw_only=True):
-    """What travels to the workers. ``waits`` counts how often it was put off for want of room (see ``JobPointer``)."""
+    """What travels to the workers.
+
+    ``waits`` counts how often it was put off for want of room, for whoever looks into the queue.
+    """
 
     batch_id: Annotated[str, msgspec.Meta(pattern=id_pattern(BATCH_PREFIX))]
     chunk: Annotated[int, msgspec.Meta(ge=0)]
@@ -263,12 +266,13 @@ class BatchPointer(msgspec.Struct, frozen=True, kw_only=True):
     """What travels to the splitter and to the assembler.
 
     ``watch`` marks the message that comes back every few minutes until the batch has ended, to see that it expires in
-    time and that nothing stalls.
+    time and that nothing stalls; ``looked_at`` (epoch seconds) is when it did so last.
     """
 
     batch_id: Annotated[str, msgspec.Meta(pattern=id_pattern(BATCH_PREFIX))]
     version: Literal[1] = 1
     watch: bool = False
+    looked_at: int | None = None
     receives: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     @property

@@ -107,9 +107,10 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     order: str | None = None
 
     @property
-    def parts(self) -> int:
-        """How many presigned parts the file has."""
-        return -(-self.bytes // self.part_size)
+    def part_sizes(self) -> tuple[int, ...]:
+        """How many bytes each of the file's presigned parts has, in their order."""
+        full, rest = divmod(self.bytes, self.part_size)
+        return (self.part_size,) * full + ((rest,) if rest else ())
 
 
 class UploadPart(msgspec.Struct, frozen=True, kw_only=True):

@@ -293,11 +293,13 @@ class Composer(Protocol):
         begun: str | None,
         on_begun: Callable[[str], None],
         deadline: Deadline,
+        look: Callable[[], None] = lambda: None,
     ) -> bool:
         """Make the object ``key`` of ``pieces``, in their order; whether it is done, or was stopped by ``deadline``.
 
         ``begun`` is what ``on_begun`` was told by an earlier call, which this one goes on with: what had been copied by
-        then stays copied. Pieces of no bytes are left out; without any other the object is empty.
+        then stays copied. Pieces of no bytes are left out; without any other the object is empty. ``look`` is called
+        before every piece that is copied or fetched, from several threads, and may end it all by an error.
 
         :raises NotFoundError: a piece is not there (any more).
         """
@@ -334,8 +336,8 @@ class FileContents(Protocol):
         """S3's name for a new multipart upload that becomes the object ``key``."""
         ...
 
-    def part_urls(self, key: str, multipart_id: str, count: int) -> Sequence[str]:
-        """Where the parts 1 to ``count`` can be put."""
+    def part_urls(self, key: str, multipart_id: str, sizes: Sequence[int]) -> Sequence[str]:
+        """Where the parts can be put that have these ``sizes`` in bytes, and no others; from part 1 on."""
         ...
 
     def parts(self, key: str, multipart_id: str) -> Sequence[PresignedPart]:

@@ -76,8 +76,10 @@ def client(
         request_checksum_calculation="when_required",
         # For URLs that others use, botocore's choice would be a signature that S3 refuses where KMS encrypts.
         signature_version="s3v4" if service == "s3" else None,
-        # The local cloud and its buckets live on one host name, so virtual-host addressing cannot work there.
-        s3={"addressing_style": "path"} if "AWS_ENDPOINT_URL" in os.environ else None,
+        # The local cloud and its buckets live on one host name, so virtual-host addressing cannot work there. Elsewhere
+        # it is asked for by name: left to itself, botocore signs URLs for the global host, which leads to a bucket of
+        # another region only by a redirect, for as long as the bucket is new, and the signature does not hold there.
+        s3={"addressing_style": "path" if "AWS_ENDPOINT_URL" in os.environ else "virtual"},
     )
     with _making:
         # The stubs know a service only by a literal name; whoever asks for a client knows its type.

@@ -83,7 +83,7 @@ class AssembleBatch:
             batch_id = delivery.pointer.batch_id
             logs.bind(batch_id=batch_id)
             if delivery.pointer.watch:
-                return self.watch.look(batch_id)
+                return self.watch.look(delivery.pointer)
             # What was stopped had come further: it uses up no attempt.
             return Done() if self.assemble(batch_id, deadline) else Later(0, instead=delivery.waited())
 
@@ -252,7 +252,7 @@ class _Hold:
                 self._tell()
 
     def compose(self, composer: Composer, kind: str, key: str, pieces: Sequence[Piece], *, content_type: str) -> None:
-        """Make an object, in steps short enough for the lease. Raises what :meth:`look` does."""
+        """Make an object. Raises what :meth:`look` does."""
 
         def note(begun: str) -> None:
             with self._lock:
@@ -268,7 +268,8 @@ class _Hold:
                 content_type=content_type,
                 begun=begun if isinstance(begun, str) else None,
                 on_begun=note,
-                deadline=Deadline.after(min(self._beat_s, self._left_s), self._assemble.monotonic),
+                deadline=Deadline.after(max(0.0, self._left_s), self._assemble.monotonic),
+                look=self.look,
             )
             if done:
                 return

@@ -33,6 +33,9 @@ from sluice.telemetry import logs
 
 # Of a claim that is only made to end the batch.
 CLAIM_S: Final = 30
+# For how long after it should have ended a batch is known at least: its messages may lie in a dead-letter queue for two
+# weeks, and a redrive has to find what they point to, and the money that it still holds.
+REDRIVABLE_S: Final = 15 * SECONDS_PER_DAY
 _log = logs.get_logger()
 _ONGOING: Final = frozenset({BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS, BatchStatus.CANCELLING})
 
@@ -43,7 +46,8 @@ class Batches:
 
     A create that is cut off between the two leaves a batch that the watch finds, once its pointer is sent, and else
     one that nobody was told about. ``chunks_at_once`` is the batch's window; ``watch_s`` is when it is looked after
-    for the first time; ``result_ttl_days`` and ``file_ttl_days`` are how long the batch and its files are kept.
+    for the first time; ``result_ttl_days`` and ``file_ttl_days`` are how long the batch (for ``REDRIVABLE_S`` at least)
+    and its files are kept.
     """
 
     store: BatchStore
@@ -88,6 +92,8 @@ class Batches:
 
         :raises NotFoundError: there is no such batch ``after``.
         """
+        if after is not None and not is_id(BATCH_PREFIX, after):
+            raise NotFoundError("There is no such batch.", param="after")
         return self.store.page(caller.key_id, limit=limit, after=after)
 
     def cancel(self, batch_id: str, caller: Caller) -> Batch:
@@ -143,8 +149,7 @@ class Batches:
             created_at=now,
             updated_at=now,
             expires_at=expires_at,
-            # A day more for what is still to be done when it has expired.
-            forget_at=max(now + self.result_ttl_days * SECONDS_PER_DAY, expires_at + SECONDS_PER_DAY),
+            forget_at=max(now + self.result_ttl_days * SECONDS_PER_DAY, expires_at + REDRIVABLE_S),
             output_format=new.output_format,
             metadata=new.metadata,
             callback_url=new.callback_url,

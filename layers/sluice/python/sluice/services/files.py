@@ -62,6 +62,8 @@ class Files:
 
         :raises NotFoundError: there is no such file ``after``.
         """
+        if after is not None and not is_id(FILE_PREFIX, after):
+            raise NotFoundError("There is no such file.", param="after")
         return self.store.page(caller.key_id, limit=limit, after=after, newest_first=newest_first, purpose=purpose)
 
     def delete(self, file_id: str, caller: Caller) -> None:

@@ -61,12 +61,8 @@ class LineCosts:
         self._known: dict[tuple[str, Operation, tuple[str, ...] | None], _Known] = {}
         self._ceilings: dict[tuple[str, bool, bool], Ceiling | None] = {}
 
-    def most(self, task: Task, caller: Caller) -> Decimal:
-        """The most micro-dollars that the line comes to. Raises what :meth:`of` raises."""
-        return self.of(task, caller).most_micro_usd
-
     def of(self, task: Task, caller: Caller) -> LineCost:
-        """What the line comes to.
+        """What the line comes to at most.
 
         :raises NotFoundError: there is no such model, or no such intent set.
         :raises PermissionDeniedError: the key may not use it; or has a budget, and nobody can tell the price.

@@ -21,9 +21,10 @@ from sluice.domain.resilience import CircuitPolicy, Verdict
 from sluice.services.watch_targets import Permit, WatchTargets
 from sluice.telemetry import logs
 
-# Slots are taken and left by a handful of workers at a time: whoever loses this often has met all of them.
+# The chunks of a batch begin all at once, so whoever loses waits for longer each time, up to 16 times as long.
 SWAP_ATTEMPTS: Final = 12
 SWAP_WAIT_S: Final = 0.05
+MOST_SWAP_DOUBLINGS: Final = 4
 # Where the provider names no time: doubled with every wave of throttles.
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_UNNAMED_PAUSE_S: Final = 60.0
@@ -32,6 +33,10 @@ NO_SLOT_S: Final = 5.0
 # A pause that ends this little later than what is known is not worth a write.
 WORTH_TELLING_S: Final = 0.5
 _log = logs.get_logger()
+
+
+class _ContendedError(StateError):
+    """Others were faster each time."""
 
 
 class _Local(msgspec.Struct):
@@ -73,12 +78,18 @@ class PaceTargets:
         wait_s = self._all_paused_s(names)
         if wait_s > 0:
             return wait_s
-        for name in names:
-            if not self._swap(name, lambda pace: pace.taken_by(holder, until=until, now=self._now(), most=self._most)):
-                self.leave(taken, holder, clean=False)
-                return self._jitter(NO_SLOT_S / 2, NO_SLOT_S * 1.5)
-            taken.append(name)
-        return None
+        try:
+            for name in names:
+                if not self._take(name, holder, until):
+                    break
+                taken.append(name)
+            else:
+                return None
+        except SluiceError:
+            self.leave(taken, holder, clean=False)
+            raise
+        self.leave(taken, holder, clean=False)
+        return self._jitter(NO_SLOT_S / 2, NO_SLOT_S * 1.5)
 
     def leave(self, names: Sequence[str], holder: str, *, clean: bool) -> None:
         """Give the slots back. ``clean``: no target throttled. Never fails: a slot lapses by itself."""
@@ -138,9 +149,19 @@ class PaceTargets:
         """Seconds until the first of the targets may be asked: where one may, there is something to do."""
         return min((self.paused_s(name) for name in names), default=0.0)
 
+    def _take(self, name: str, holder: str, until: int) -> bool:
+        try:
+            return self._swap(name, lambda pace: pace.taken_by(holder, until=until, now=self._now(), most=self._most))
+        except _ContendedError:
+            # So many want a slot that there is hardly one left; to wait for one is no failure.
+            return False
+
     def _swap(self, name: str, change: Callable[[Pace], Pace | None]) -> bool:
-        """Change a record; whether the rules allowed it."""
-        for _ in range(SWAP_ATTEMPTS):
+        """Change a record; whether the rules allowed it.
+
+        :raises StateError: nobody can tell, or others were faster each time.
+        """
+        for attempt in range(SWAP_ATTEMPTS):
             with self._lock:
                 state = self._of(name).state
             wanted = change(state.pace)
@@ -158,8 +179,8 @@ class PaceTargets:
                 return True
             if wanted is None and change(stored.pace) is None:
                 return False
-            self._sleep(self._jitter(0, SWAP_WAIT_S))
-        raise StateError("Too many workers change the same target's pace. Try again.", code="pace_contended")
+            self._sleep(self._jitter(0, SWAP_WAIT_S * 2 ** min(attempt, MOST_SWAP_DOUBLINGS)))
+        raise _ContendedError("Too many workers change the same target's pace. Try again.", code="pace_contended")
 
     def _of(self, name: str) -> _Local:
         return self._known.setdefault(name, _Local())

@@ -126,7 +126,9 @@ class Uploads:
         return self._view(msgspec.structs.replace(upload, status=UploadStatus.COMPLETED))
 
     def cancel(self, upload_id: str, caller: Caller) -> UploadView:
-        """Take no more parts, and throw away those that have come. A repeat is told the same.
+        """Take no more parts, and make nothing of those that have come, which the bucket's lifecycle deletes.
+
+        A repeat is told the same.
 
         :raises NotFoundError: there is no such upload.
         :raises ConflictError: it has ended otherwise.
@@ -172,7 +174,7 @@ class Uploads:
             return UploadView(upload=upload, file=self.store.get(upload.key_id, upload.file_id))
         if upload.status is not UploadStatus.PENDING or not upload.presigned or upload.multipart_id is None:
             return UploadView(upload=upload)
-        urls = self.contents.part_urls(_key_of(upload), upload.multipart_id, upload.parts)
+        urls = self.contents.part_urls(_key_of(upload), upload.multipart_id, upload.part_sizes)
         return UploadView(upload=upload, part_urls=urls)
 
     def _cancel(self, upload: Upload) -> None:
@@ -297,15 +299,14 @@ def _pieces(upload: Upload, parts: Sequence[UploadPart]) -> list[Piece]:
 
 def _check_presigned(upload: Upload, parts: Sequence[PresignedPart]) -> None:
     """See that every part is there and has the size that it must have. :raises InvalidRequestError: not so."""
-    rest = upload.bytes - (upload.parts - 1) * upload.part_size
-    wanted = dict.fromkeys(range(1, upload.parts), upload.part_size) | {upload.parts: rest}
+    wanted = dict(enumerate(upload.part_sizes, start=1))
     found = {part.number: part.bytes for part in parts}
     wrong = [number for number in sorted(wanted | found) if wanted.get(number) != found.get(number)]
     if wrong:
         number = wrong[0]
         raise InvalidRequestError(
             f"Part {number} must have {wanted.get(number, 0)} bytes; it has {found.get(number, 0)}. ({len(wrong)} of"
-            f" {upload.parts} parts are not as they must be.)",
+            f" {len(wanted)} parts are not as they must be.)",
             code="invalid_parts",
             param="part_ids",
         )

@@ -34,6 +34,7 @@ class FakeComposer:
         begun: str | None,
         on_begun: Callable[[str], None],
         deadline: Deadline,
+        look: Callable[[], None] = lambda: None,
     ) -> bool:
         if self.failing is not None:
             raise self.failing
@@ -47,6 +48,7 @@ class FakeComposer:
         for number, piece in enumerate(missing):
             if deadline.expired or number == self.at_once:
                 return False
+            look()
             self.on_piece(piece)
             copied.append(self._content(piece))
         self.objects.put(key, b"".join(copied))

@@ -4,6 +4,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
@@ -151,15 +152,17 @@ class FakeFileContents:
         self.content_types[key] = content_type
         return multipart_id
 
-    def part_urls(self, key: str, multipart_id: str, count: int) -> Sequence[str]:
+    def part_urls(self, key: str, multipart_id: str, sizes: Sequence[int]) -> Sequence[str]:
         self._fail()
-        return [f"https://objects/{key}?uploadId={multipart_id}&partNumber={number + 1}" for number in range(count)]
+        base = f"https://objects/{key}?uploadId={multipart_id}"
+        return [f"{base}&partNumber={number}&length={size}" for number, size in enumerate(sizes, start=1)]
 
     def put_part(self, url: str, body: bytes) -> None:
-        """Put a part to its URL."""
-        _, _, query = url.partition("?uploadId=")
-        multipart_id, _, number = query.partition("&partNumber=")
-        self.multiparts[multipart_id][int(number)] = body
+        """Put a part to its URL. :raises PermissionError: it has another length than was signed."""
+        query = dict(parse_qsl(urlsplit(url).query))
+        if len(body) != int(query["length"]):
+            raise PermissionError
+        self.multiparts[query["uploadId"]][int(query["partNumber"])] = body
 
     def parts(self, key: str, multipart_id: str) -> Sequence[PresignedPart]:
         self._fail()

@@ -17,8 +17,6 @@ from sluice.wire.files import ExpiresAfter
 from sluice.wire.money import usd
 from sluice.wire.parsing import parse
 
-DEFAULT_PAGE: Final = 20
-LONGEST_PAGE: Final = 100
 LONGEST_WINDOW_S: Final = 86_400
 _WINDOW: Final = re.compile(r"([1-9][0-9]{0,3})([mh])")
 _UNIT_S: Final = {"m": 60, "h": 3_600}

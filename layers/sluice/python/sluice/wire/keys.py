@@ -18,8 +18,6 @@ from sluice.wire.money import USD_PATTERN, micro_usd, usd
 
 DEFAULT_OVERLAP_S: Final = 86_400
 LONGEST_OVERLAP_S: Final = 30 * 86_400
-DEFAULT_PAGE: Final = 20
-LONGEST_PAGE: Final = 100
 MOST_RPM: Final = MOST_SHARDS * REQUESTS_PER_SHARD_AND_MINUTE
 # Far above what any provider sells, far below where numbers stop being exact.
 MOST_TPM: Final = 10**12
@@ -199,18 +197,6 @@ class KeyList(msgspec.Struct, frozen=True, kw_only=True):
         """``keys`` as they stand at ``now`` (epoch seconds)."""
         shown = tuple(KeyObject.of(key, now=now) for key in keys)
         return cls(data=shown, has_more=next_after is not None, next_after=next_after)
-
-
-def page_limit(text: str | None) -> int:
-    """How many keys a page may have, by the query's ``limit``.
-
-    :raises InvalidRequestError: it is no number, or out of range.
-    """
-    if text is None:
-        return DEFAULT_PAGE
-    if not text.isascii() or not text.isdigit() or len(text) > 4 or not 1 <= int(text) <= LONGEST_PAGE:
-        raise InvalidRequestError(f"'limit' must be a number from 1 to {LONGEST_PAGE}.", param="limit")
-    return int(text)
 
 
 def _amount(text: str | None, param: str) -> Decimal | None:

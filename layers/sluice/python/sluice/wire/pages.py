@@ -1,11 +1,15 @@
 """Lists as OpenAI has them: ``limit``, ``after`` and ``order`` in the query, ``has_more`` in the answer."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from sluice.domain.errors import InvalidRequestError
 
+DEFAULT_PAGE: Final = 20
+LONGEST_PAGE: Final = 100
 
-def page_limit(query: Mapping[str, str], *, default: int, most: int) -> int:
+
+def page_limit(query: Mapping[str, str], *, default: int = DEFAULT_PAGE, most: int = LONGEST_PAGE) -> int:
     """How many entries a page may have, by ``limit``.
 
     :raises InvalidRequestError: it is no number, or out of range.
