@@ -21,6 +21,7 @@ __all__ = ["NAME", "STATE_BUCKET", "client", "empty_temporary_folder", "ensure_s
 
 NAME = "cloud"
 STATE_BUCKET = "sluice-terraform-state"
+_SERVER = Path(__file__).with_name("patient_ministack.py")
 
 
 def spec(instance: Instance, python: Path) -> Spec:
@@ -28,7 +29,8 @@ def spec(instance: Instance, python: Path) -> Spec:
     return Spec(
         name=NAME,
         title="the local cloud",
-        command=(str(python), "-m", "ministack"),
+        # Without the script's folder on the path, whose modules are not MiniStack's.
+        command=(str(python), "-P", str(_SERVER)),
         environment=_environment(instance),
         folder=instance.state,
         port=instance.ports.cloud,

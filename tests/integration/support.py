@@ -27,7 +27,7 @@ CIRCUIT_CACHE_S = 0.1
 T = TypeVar("T")
 
 
-def local(*verb: str, timeout_s: int = 420) -> subprocess.CompletedProcess[str]:
+def local(*verb: str, timeout_s: int = 900) -> subprocess.CompletedProcess[str]:
     """Run the local cloud's own command line against the ``test`` instance."""
     command = [sys.executable, "-m", "local", "--instance", "test", *verb]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
