@@ -92,9 +92,9 @@ def answers(rows: Lines) -> dict[str, str]:
     return {custom_id: row["response"]["body"]["choices"][0]["message"]["content"] for custom_id, row in rows.items()}
 
 
-def queued(platform: Platform, queue: str) -> int:
-    """Messages of a queue, those that are being worked on and those that wait for their time included."""
-    names = ["", "NotVisible", "Delayed"]
+def queued(platform: Platform, queue: str, *, in_flight: bool = True) -> int:
+    """Messages of a queue, those that wait for their time included, and by default those that a function has."""
+    names = ["", "Delayed", *(["NotVisible"] if in_flight else [])]
     answer = platform.aws("sqs").get_queue_attributes(
         QueueUrl=platform.env[f"SLUICE_{queue.upper()}_URL"],
         AttributeNames=[f"ApproximateNumberOfMessages{name}" for name in names],
@@ -102,9 +102,13 @@ def queued(platform: Platform, queue: str) -> int:
     return sum(int(value) for value in answer["Attributes"].values())
 
 
-def drained(platform: Platform, queue: str, *, within_s: float = 60) -> None:
-    """Wait until a queue has no message left."""
-    eventually(lambda: queued(platform, queue) == 0 or None, within_s=within_s, what=f"{queue} is empty")
+def drained(platform: Platform, queue: str, *, to: int = 0, in_flight: bool = True, within_s: float = 60) -> None:
+    """Wait until a queue has no more messages left than ``to``, counted as :func:`queued` counts them."""
+    eventually(
+        lambda: queued(platform, queue, in_flight=in_flight) <= to or None,
+        within_s=within_s,
+        what=f"{queue} is down to {to}",
+    )
 
 
 def send(platform: Platform, queue: str, bodies: Sequence[object]) -> None:

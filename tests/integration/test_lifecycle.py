@@ -14,11 +14,12 @@ from tests.integration.support import ROOT, STATE, Platform, local
 
 FUNCTIONS = [folder for folder in (ROOT / "functions").iterdir() if (folder / "handler.py").is_file()]
 
+QUEUES = ("ASYNC", "BATCHES", "CHUNKS", "ASSEMBLY", "WEBHOOKS")
 VARIABLES = {
     "SLUICE_URL", "SLUICE_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY", "SLUICE_MCP_URL", "AWS_ENDPOINT_URL",
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "SLUICE_MODELS_URL", "SLUICE_TABLE",
     "SLUICE_BUCKET", "SLUICE_EVENT_BUS", "SLUICE_STATE_MACHINE_ARN",
-    *(f"SLUICE_{queue}_{kind}_URL" for queue in ("ASYNC", "BATCHES", "CHUNKS", "ASSEMBLY", "WEBHOOKS")
+    *(f"SLUICE_{queue}_{kind}_URL" for queue in QUEUES
       for kind in ("QUEUE", "DLQ")),
 }  # fmt: skip
 
@@ -74,7 +75,7 @@ def test_the_first_alarms_can_be_applied_and_watch_what_they_should(platform: Pl
         assert watched == functions
     assert all(alarm["ExtendedStatistic"] == "p95" for alarm in watching("Duration"))
     queues = {d["Value"] for alarm in watching("ApproximateNumberOfMessagesVisible") for d in alarm["Dimensions"]}
-    assert queues == {"sluice-local-async-dlq", "sluice-local-events-dlq"}
+    assert queues == {f"sluice-local-{queue.lower()}-dlq" for queue in (*QUEUES, "EVENTS")}
     assert all(alarm["AlarmActions"] for alarm in alarms)
 
 
