@@ -33,9 +33,11 @@ variables {
   }
 }
 
-run "gives_every_function_exactly_its_environment" {
+# One run, because each costs a plan of the whole platform; an assertion that fails says what is wrong.
+run "wires_the_parts" {
   command = apply
 
+  # Gives every function exactly its environment.
   assert {
     condition     = toset(keys(local.functions_made)) == toset(local.functions) && length(local.functions) == 34
     error_message = "Every function must be made by one of the modes."
@@ -388,24 +390,8 @@ run "gives_every_function_exactly_its_environment" {
     }
     error_message = "The environment of webhook_sender is miswired."
   }
-}
 
-run "calls_bedrock_itself_unless_told_otherwise" {
-  command = apply
-
-  variables {
-    bedrock_endpoint_url = null
-  }
-
-  assert {
-    condition     = alltrue([for made in values(local.functions_made) : !contains(keys(made.environment), "AWS_ENDPOINT_URL_BEDROCK_RUNTIME")])
-    error_message = "On AWS no function may have another endpoint for Bedrock."
-  }
-}
-
-run "gives_every_function_a_role_of_its_own" {
-  command = apply
-
+  # Gives every function a role of its own.
   assert {
     condition     = length(distinct([for made in values(local.functions_made) : made.role_name])) == 34
     error_message = "No two functions may share a role."
@@ -455,11 +441,8 @@ run "gives_every_function_a_role_of_its_own" {
     condition     = alltrue([for made in values(local.functions_made) : contains(made.concerns, "logs") && contains(made.concerns, "xray")])
     error_message = "Every function must be able to log and to trace."
   }
-}
 
-run "grants_exact_actions_on_exact_things" {
-  command = apply
-
+  # Grants exact actions on exact things.
   assert {
     condition = alltrue(flatten([
       for document in [
@@ -628,11 +611,8 @@ run "grants_exact_actions_on_exact_things" {
     condition     = toset(one(data.aws_iam_policy_document.use_key.statement).actions) == toset(["kms:Decrypt", "kms:GenerateDataKey"]) && one(one(data.aws_iam_policy_document.use_key.statement).condition).variable == "kms:ViaService"
     error_message = "The key may be used through the services that store something only."
   }
-}
 
-run "has_a_dlq_for_every_queue_and_stream" {
-  command = apply
-
+  # Has a DLQ for every queue and stream.
   assert {
     condition     = jsondecode(module.async_queue.redrive_policy).deadLetterTargetArn == module.async_queue.dlq.arn && jsondecode(module.async_queue.redrive_policy).maxReceiveCount == tonumber(module.batch_functions["async_worker"].environment.MAX_RECEIVE_COUNT) + 1
     error_message = "The async queue must redrive to its DLQ, after one delivery more than the worker makes attempts."
@@ -652,11 +632,8 @@ run "has_a_dlq_for_every_queue_and_stream" {
     condition     = aws_lambda_event_source_mapping.async_queue.function_response_types == toset(["ReportBatchItemFailures"]) && one(aws_lambda_event_source_mapping.async_queue.scaling_config).maximum_concurrency == var.worker_maximum_concurrency
     error_message = "The worker must report each failed message, and be bounded."
   }
-}
 
-run "looks_after_every_queue" {
-  command = apply
-
+  # Looks after every queue.
   assert {
     condition     = toset(keys(local.queues)) == toset(["async", "assembly", "batches", "chunks", "webhooks"])
     error_message = "A queue with a consumer must be one that administrators can look at and redrive."
@@ -701,11 +678,8 @@ run "looks_after_every_queue" {
     condition     = aws_lambda_event_source_mapping.webhook_queue.function_response_types == toset(["ReportBatchItemFailures"])
     error_message = "The sender must report each webhook that was not taken."
   }
-}
 
-run "tells_what_has_ended" {
-  command = apply
-
+  # Tells what has ended.
   assert {
     condition = { for name, rule in local.completion_rules : name => jsondecode(rule.pattern) } == {
       webhooks = { source = ["sluice"], detail = { callback = [true] } }
@@ -722,74 +696,26 @@ run "tells_what_has_ended" {
     condition     = length(aws_sns_topic.completion) == 0 && output.completion_topic_arn == null
     error_message = "There must be no topic unless it is asked for."
   }
-}
 
-run "tells_a_topic_if_asked_to" {
-  command = apply
-
-  variables {
-    completion_topic_enabled = true
-  }
-
-  assert {
-    condition     = jsondecode(local.completion_rules["completion"].pattern) == jsondecode(jsonencode({ source = ["sluice"], "detail-type" = [{ prefix = "sluice.batch." }, { prefix = "sluice.async." }] })) && local.completion_rules["completion"].target_arn == "arn:aws:sns:us-east-1:123456789012:sluice-test-completion"
-    error_message = "The topic must be told of batches and asynchronous requests, and of nothing else."
-  }
-
-  assert {
-    condition     = one(aws_sns_topic.completion).name == "sluice-test-completion" && one(aws_sns_topic.completion).kms_master_key_id == module.key.arn
-    error_message = "What is told must be encrypted with the one key."
-  }
-
-  assert {
-    condition     = one(one(data.aws_iam_policy_document.completion.statement).condition).values == tolist(["arn:aws:events:us-east-1:123456789012:rule/sluice-test/sluice-test-completion"]) && one(data.aws_iam_policy_document.completion.statement).resources == toset([local.completion_topic_arn])
-    error_message = "Only the rule may publish."
-  }
-}
-
-run "keeps_files_and_results_as_long_as_they_are_seen" {
-  command = apply
-
+  # Keeps files and results as long as they are seen.
   assert {
     condition     = module.bucket.expiration_days["files/"] == var.file_ttl_days + 1 && module.bucket.expiration_days["uploads/"] * 86400 > var.upload_ttl_seconds && module.bucket.expiration_days["batches/"] > 14
     error_message = "The bucket must not delete what its owner can still see, nor the parts of what is not done or may be redriven."
   }
-}
 
-run "gives_the_embedding_model_to_those_who_embed" {
-  command = plan
-
-  variables {
-    targets = merge(var.targets, { "inside/embed" = { provider = "in_process", model = "static-embeddings", operations = ["embed"] } })
-  }
-
-  assert {
-    condition     = toset(keys(aws_lambda_layer_version.this)) == toset(["dependencies", "sluice", "embeddings"]) && [for function in sort(local.functions) : function if length(local.function_platforms[function].layers) == 3] == ["async_worker", "batch_worker", "embeddings"]
-    error_message = "Functions that may be asked for embeddings must have the model, and no others."
-  }
-}
-
-run "leaves_the_embedding_model_out_where_no_target_needs_it" {
-  command = plan
-
+  # Leaves the embedding model out where no target needs it.
   assert {
     condition     = toset(keys(aws_lambda_layer_version.this)) == toset(["dependencies", "sluice"]) && alltrue([for platform in values(local.function_platforms) : length(platform.layers) == 2])
     error_message = "A layer that nobody needs costs every cold start."
   }
-}
 
-run "gives_what_works_on_batches_its_own_memory" {
-  command = plan
-
+  # Gives what works on batches its own memory.
   assert {
     condition     = { for function, made in module.pipeline_functions : function => made.memory_mb } == { files = 512, uploads = 512, batches = 512, batch_splitter = 1769, batch_worker = 1769, batch_assembler = 512 }
     error_message = "What reads inputs and runs lines must have the memory that its variable says, all others that of every function."
   }
-}
 
-run "hears_of_executions_that_end_without_success" {
-  command = apply
-
+  # Hears of executions that end without success.
   assert {
     condition = jsondecode(aws_cloudwatch_event_rule.workflow_ended.event_pattern) == jsondecode(jsonencode({
       source        = ["aws.states"]
@@ -811,22 +737,16 @@ run "hears_of_executions_that_end_without_success" {
     condition     = one(aws_cloudwatch_event_target.workflow_ended.dead_letter_config).arn == module.event_dlq.arn && one(one(aws_lambda_function_event_invoke_config.workflow_ended.destination_config).on_failure).destination == module.event_dlq.arn
     error_message = "What is not delivered and what fails must go to the DLQ."
   }
-}
 
-run "publishes_what_has_ended" {
-  command = apply
-
+  # Publishes what has ended.
   assert {
     condition = toset([for filter in one(aws_lambda_event_source_mapping.table_stream.filter_criteria).filter : one(jsondecode(filter.pattern).dynamodb.Keys.pk.S).prefix]) == toset([
       "AUDIT#", "REQ#", "ASYNC#", "BATCH#", "EXEC#",
     ])
     error_message = "Only requests, jobs, batches, executions and what administrators did become events."
   }
-}
 
-run "adds_up_what_was_used" {
-  command = apply
-
+  # Adds up what was used.
   assert {
     condition = jsondecode(one(one(aws_lambda_event_source_mapping.usage.filter_criteria).filter).pattern) == jsondecode(jsonencode({
       eventName = ["INSERT", "MODIFY"]
@@ -844,20 +764,14 @@ run "adds_up_what_was_used" {
     condition     = one(one(aws_lambda_event_source_mapping.usage.destination_config).on_failure).destination_arn == module.event_dlq.arn && aws_lambda_event_source_mapping.usage.bisect_batch_on_function_error
     error_message = "An entry that cannot be counted must be told from its batch, and go to the DLQ."
   }
-}
 
-run "forgets_stored_answers" {
-  command = apply
-
+  # Forgets stored answers.
   assert {
     condition     = module.bucket.expiration_days["responses/"] * 86400 >= 2 * var.idempotency_ttl_seconds
     error_message = "A response must outlive the record that leads to it."
   }
-}
 
-run "encrypts_everything_that_is_stored" {
-  command = apply
-
+  # Encrypts everything that is stored.
   assert {
     condition = alltrue([
       for key in concat(
@@ -871,11 +785,8 @@ run "encrypts_everything_that_is_stored" {
     ])
     error_message = "Table, buckets, bus, queues, secret, topic, logs and environments must be encrypted with the one key."
   }
-}
 
-run "routes_and_authorises" {
-  command = apply
-
+  # Routes and authorises.
   assert {
     condition = { for operation, route in output.routes : operation => "${route.request} ${route.authorization} ${route.function}" } == {
       create_chat_completion       = "POST /v1/chat/completions CUSTOM chat_completions"
@@ -936,20 +847,14 @@ run "routes_and_authorises" {
     condition     = [for operation, route in output.routes : operation if route.validates != null] == []
     error_message = "No body may be validated by the gateway, whose message cannot name the field."
   }
-}
 
-run "streams_by_a_url_of_its_own" {
-  command = apply
-
+  # Streams by a URL of its own.
   assert {
     condition     = output.stream_url == "https://mockurl.lambda-url.us-east-1.on.aws/v1"
     error_message = "An OpenAI client must be able to take the URL as it is."
   }
-}
 
-run "puts_targets_and_aliases_into_the_table" {
-  command = apply
-
+  # Puts targets and aliases into the table.
   assert {
     condition = jsondecode(aws_dynamodb_table_item.target["bedrock/chat"].item) == jsondecode(jsonencode({
       pk           = { S = "ROUTES" }
@@ -974,11 +879,8 @@ run "puts_targets_and_aliases_into_the_table" {
     condition     = [for target in jsondecode(aws_dynamodb_table_item.alias["auto"].item).targets.L : target.M.target.S] == ["bedrock/chat", "other/chat"]
     error_message = "An alias must keep the order of its targets."
   }
-}
 
-run "has_alarms_for_everything" {
-  command = apply
-
+  # Has alarms for everything.
   assert {
     condition     = length(output.alarm_names) == 34 * 3 + 1 + 2 + 6 + 1 && length(distinct(output.alarm_names)) == length(output.alarm_names)
     error_message = "Functions, URL, API, dead-letter queues and state machine must be watched."
@@ -988,25 +890,55 @@ run "has_alarms_for_everything" {
     condition     = length(output.log_group_names) == 34 + 2 + 1
     error_message = "Every function, the API and the state machine must have a log group of ours."
   }
-}
 
-run "has_no_firewall_and_no_domain_by_default" {
-  command = apply
-
+  # Has no firewall and no domain by default.
   assert {
     condition     = length(aws_wafv2_web_acl.this) == 0 && length(aws_api_gateway_domain_name.this) == 0 && output.api_url == "https://mockapi.execute-api.us-east-1.amazonaws.com/api/v1"
     error_message = "What costs money while nobody calls must be asked for."
   }
 }
 
-run "takes_a_firewall_and_a_domain" {
+run "takes_what_is_optional" {
   command = apply
 
   variables {
-    waf    = { requests_per_5_minutes = 500 }
-    domain = { name = "api.example.com", certificate_arn = "arn:aws:acm:us-east-1:123456789012:certificate/1", zone_id = "Z1" }
+    bedrock_endpoint_url     = null
+    completion_topic_enabled = true
+    targets                  = merge(var.targets, { "inside/embed" = { provider = "in_process", model = "static-embeddings", operations = ["embed"] } })
+    waf                      = { requests_per_5_minutes = 500 }
+    domain                   = { name = "api.example.com", certificate_arn = "arn:aws:acm:us-east-1:123456789012:certificate/1", zone_id = "Z1" }
+    permissions_boundary     = "sluice-test-boundary"
   }
 
+  # Calls Bedrock itself unless told otherwise.
+  assert {
+    condition     = alltrue([for made in values(local.functions_made) : !contains(keys(made.environment), "AWS_ENDPOINT_URL_BEDROCK_RUNTIME")])
+    error_message = "On AWS no function may have another endpoint for Bedrock."
+  }
+
+  # Tells a topic if asked to.
+  assert {
+    condition     = jsondecode(local.completion_rules["completion"].pattern) == jsondecode(jsonencode({ source = ["sluice"], "detail-type" = [{ prefix = "sluice.batch." }, { prefix = "sluice.async." }] })) && local.completion_rules["completion"].target_arn == "arn:aws:sns:us-east-1:123456789012:sluice-test-completion"
+    error_message = "The topic must be told of batches and asynchronous requests, and of nothing else."
+  }
+
+  assert {
+    condition     = one(aws_sns_topic.completion).name == "sluice-test-completion" && one(aws_sns_topic.completion).kms_master_key_id == module.key.arn
+    error_message = "What is told must be encrypted with the one key."
+  }
+
+  assert {
+    condition     = one(one(data.aws_iam_policy_document.completion.statement).condition).values == tolist(["arn:aws:events:us-east-1:123456789012:rule/sluice-test/sluice-test-completion"]) && one(data.aws_iam_policy_document.completion.statement).resources == toset([local.completion_topic_arn])
+    error_message = "Only the rule may publish."
+  }
+
+  # Gives the embedding model to those who embed.
+  assert {
+    condition     = toset(keys(aws_lambda_layer_version.this)) == toset(["dependencies", "sluice", "embeddings"]) && [for function in sort(local.functions) : function if length(local.function_platforms[function].layers) == 3] == ["async_worker", "batch_worker", "embeddings"]
+    error_message = "Functions that may be asked for embeddings must have the model, and no others."
+  }
+
+  # Takes a firewall and a domain.
   assert {
     condition     = toset([for rule in one(aws_wafv2_web_acl.this).rule : rule.name]) == toset(["rate-limit", "common", "known-bad-inputs"])
     error_message = "The firewall must limit rates and hold AWS's common and known-bad-input rules."
@@ -1016,15 +948,8 @@ run "takes_a_firewall_and_a_domain" {
     condition     = output.api_url == "https://api.example.com/v1" && length(aws_route53_record.this) == 1
     error_message = "The URL must be the domain's."
   }
-}
 
-run "carries_the_boundary" {
-  command = apply
-
-  variables {
-    permissions_boundary = "sluice-test-boundary"
-  }
-
+  # Carries the boundary.
   assert {
     condition     = local.permissions_boundary_arn == "arn:aws:iam::123456789012:policy/sluice-test-boundary" && local.function_platform.permissions_boundary_arn == local.permissions_boundary_arn
     error_message = "Every role must carry the boundary."
