@@ -232,6 +232,7 @@ locals {
         LINE_TRIES           = tostring(var.batch_line_tries)
         LINE_CONCURRENCY     = tostring(var.batch_line_concurrency)
         PROVIDER_CONCURRENCY = tostring(var.batch_provider_concurrency)
+        LEASE_SECONDS        = tostring(var.batch_lease_seconds)
       })
       policies = merge(local.endpoint_policies, {
         run-chunks          = data.aws_iam_policy_document.run_chunks.json

@@ -881,7 +881,7 @@ variable "batch_watch_seconds" {
 }
 
 variable "batch_lease_seconds" {
-  description = "Seconds for which the splitter or the assembler of a batch may keep silent before another takes over."
+  description = "Seconds for which the splitter, a worker or the assembler of a batch may keep silent before another takes over."
   type        = number
   default     = 60
   nullable    = false

@@ -32,6 +32,7 @@ def service() -> RunChunks:
         line_concurrency=settings.line_concurrency,
         provider_concurrency=settings.provider_concurrency,
         line_tries=settings.line_tries,
+        lease_s=settings.lease_seconds,
         max_receive_count=settings.max_receive_count,
         retry_base_s=settings.retry_base_seconds,
     )

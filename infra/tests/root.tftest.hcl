@@ -355,6 +355,7 @@ run "wires_the_parts" {
       LINE_TRIES                       = "5"
       LINE_CONCURRENCY                 = "16"
       PROVIDER_CONCURRENCY             = "25"
+      LEASE_SECONDS                    = "60"
     }
     error_message = "The environment of batch_worker is miswired."
   }

@@ -669,6 +669,25 @@ def test_one_at_a_time_has_a_chunk(world: World) -> None:
     assert world.take(batch, 1, now=NOW + 60).attempts == 2
 
 
+def test_who_is_heard_of_has_its_chunk_for_longer(world: World) -> None:
+    batch = world.begun([3, 2])
+    chunk = world.take(batch, 1)
+
+    world.store.renew_chunk(chunk, now=NOW + 30, lease_until=NOW + 90)
+
+    assert world.chunk(batch, 1) == msgspec.structs.replace(chunk, lease_until=NOW + 90, updated_at=NOW + 30)
+    with pytest.raises(LeasedError):
+        world.take(batch, 1, now=NOW + 89)
+    taken = world.take(batch, 1, now=NOW + 90)
+    with pytest.raises(StateConflictError):
+        world.store.renew_chunk(chunk, now=NOW + 91, lease_until=NOW + 999)
+    assert world.chunk(batch, 1) == taken
+    world.record(batch, taken)
+    with pytest.raises(StateConflictError):
+        world.store.renew_chunk(taken, now=NOW + 91, lease_until=NOW + 999)
+    assert world.chunk(batch, 1).lease_until is None
+
+
 def test_of_many_who_race_for_a_chunk_one_has_it(world: World) -> None:
     batch = world.begun([3, 2])
 

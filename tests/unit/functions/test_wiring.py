@@ -87,6 +87,7 @@ CHUNKS = {
     "LINE_TRIES": "5",
     "LINE_CONCURRENCY": "16",
     "PROVIDER_CONCURRENCY": "6",
+    "LEASE_SECONDS": "60",
     "MAX_RECEIVE_COUNT": "5",
     "RETRY_BASE_SECONDS": "1",
 }

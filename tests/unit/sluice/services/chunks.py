@@ -183,7 +183,7 @@ class World:
             )
             return InferenceEndpoints(inference, as_vectors=batch.output_format is OutputFormat.PARQUET)
 
-        fast = {"line_concurrency": 4, "tries_here": 2, "line_tries": 3, "start_needs_s": 0.5}
+        fast = {"line_concurrency": 4, "tries_here": 2, "line_tries": 3, "start_needs_s": 0.5, "lease_s": 60}
         return RunChunk(
             batches=self.batches,
             ranges=self.ranges,

@@ -29,6 +29,7 @@ from sluice.domain.inference import Mode, Usage
 from sluice.domain.ledger import Limits
 from sluice.domain.request_log import Outcome
 from sluice.domain.routing import Target
+from sluice.services import run_chunk
 from sluice.services.consume import Done, Later
 from sluice.testing.routes import target
 from tests.unit.sluice.services.chunks import BATCH_ID, COST, INPUT_KEY, KEY, PRICE, World, chat_line, embed_line
@@ -177,6 +178,47 @@ def test_a_worker_that_was_given_up_records_nothing() -> None:
     assert isinstance(world.deliver(), Later)
     assert (world.batch.completed, world.log.entries, world.chunk().parts) == (0, [], ())
     assert world.chunk().status is ChunkStatus.RUNNING
+
+
+def test_a_worker_that_is_at_work_keeps_its_chunk_for_longer_than_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_chunk, "LOOK_S", 0.02)
+    world = World(TEN)
+    begun = int(world.now)
+    refused: list[int] = []
+
+    def slow(text: str, _: Target) -> None:
+        if text == "line-0":
+            for _ in range(3):
+                world.now += 50
+                deadline = time.monotonic() + 10
+                while world.chunk().lease_until != int(world.now) + 60 and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                with pytest.raises(LeasedError) as leased:
+                    world.batches.claim_chunk(BATCH_ID, 0, now=int(world.now) + 59, lease_until=2**40)
+                refused.append(leased.value.lease_until - begun)
+
+    world.model.before = slow
+    assert world.deliver() == Done()
+    assert refused == [110, 160, 210]
+    assert (world.batch.completed, world.chunk().attempts) == (10, 1)
+
+
+def test_a_worker_that_was_thought_dead_stops_at_its_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_chunk, "LOOK_S", 0.02)
+    world = World(TEN, settings={"line_concurrency": 1})
+
+    def overtaken(text: str, _: Target) -> None:
+        if text == "line-0":
+            world.now += 61
+            world.batches.claim_chunk(BATCH_ID, 0, now=int(world.now), lease_until=int(world.now) + 60)
+            time.sleep(0.5)
+
+    world.model.before = overtaken
+    assert isinstance(world.deliver(), Later)
+    assert world.model.asked == {"line-0": 1}
+    assert (world.batch.completed, world.log.entries, world.chunk().attempts) == (0, [], 2)
+    [state] = world.pace_store.read(["a/one"]).values()
+    assert f"{BATCH_ID}/0" in state.pace.slots, "its slot is the other's"
 
 
 def test_two_workers_at_once_write_every_line_once() -> None:

@@ -363,6 +363,23 @@ class DynamoDBBatches:
             raise LeasedError(lease_until=chunk.lease_until or now) from failed
         return batch, chunk_from_item(item)
 
+    def renew_chunk(self, chunk: Chunk, *, now: int, lease_until: int) -> None:
+        try:
+            self._update(
+                _partition(chunk.batch_id),
+                _chunk_key(chunk.number),
+                "SET #lease_until = :lease, #updated_at = :now",
+                condition="#attempts = :attempts AND #status = :running",
+                values={
+                    ":attempts": chunk.attempts,
+                    ":running": ChunkStatus.RUNNING.value,
+                    ":lease": lease_until,
+                    ":now": now,
+                },
+            )
+        except ConditionFailedError as failed:
+            raise steps.overtaken() from failed
+
     def record(
         self,
         batch: Batch,

@@ -499,6 +499,10 @@ class BatchStore(Protocol):
         """
         ...
 
+    def renew_chunk(self, chunk: Chunk, *, now: int, lease_until: int) -> None:
+        """Hold a claimed chunk longer. :raises StateConflictError: it is not this attempt's any more."""
+        ...
+
     def record(
         self,
         batch: Batch,

@@ -85,6 +85,7 @@ def run_chunks(  # noqa: PLR0913 - what a worker is told by its environment
     line_concurrency: int,
     provider_concurrency: int,
     line_tries: int,
+    lease_s: float,
     max_receive_count: int,
     retry_base_s: float,
 ) -> RunChunks:
@@ -109,6 +110,7 @@ def run_chunks(  # noqa: PLR0913 - what a worker is told by its environment
             tries_here=settings.max_attempts,
             line_tries=line_tries,
             start_needs_s=settings.attempt_timeout_seconds,
+            lease_s=lease_s,
         ),
     )
     consumer = _consumer(

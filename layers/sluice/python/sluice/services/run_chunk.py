@@ -5,7 +5,8 @@ An attempt at a chunk
 It claims the chunk, reads its lines, runs those that have no result yet, puts what came of them into objects of its
 own, and then records these in the one transaction that makes them part of the batch. Killed before that, it has written
 objects that nobody will ever read; killed after it, the next delivery finds the chunk ended and sends on what is left
-to send. A claim is fenced, so of two workers that believe they have the chunk one is refused.
+to send. A claim is a short lease that is renewed while lines are run, so a killed worker's chunk is soon another's; and
+it is fenced, so of two workers that believe they have the chunk one is refused.
 
 What it keeps in memory is bounded: the lines of a chunk, and results up to ``part_bytes``. More than that is recorded
 as a part, and the chunk claimed anew.
@@ -69,6 +70,8 @@ from sluice.telemetry import logs
 
 # A function that is killed at its timeout is so a little after its deadline.
 LEASE_MARGIN_S: Final = 5
+# Of its lease, after how much a worker says that it is still there.
+RENEW_SHARE: Final = 1 / 3
 # Lines for models inside this function are done in no time.
 INSIDE_NEEDS_S: Final = 3.0
 # Of the time for an attempt, what is kept for writing down what came of it.
@@ -110,13 +113,15 @@ class ChunkSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``line_concurrency``: lines at once. ``tries_here``: runs of a line that fails, in one attempt.
 
     ``line_tries``: attempts that may leave a line that failed by itself; the last of them gives it an error.
-    ``start_needs_s``: the time that a line should have, at least. ``part_bytes``: results that are kept in memory.
+    ``start_needs_s``: the time that a line should have, at least. ``lease_s``: how long nobody else takes a chunk after
+    its worker was last heard of. ``part_bytes``: results that are kept in memory.
     """
 
     line_concurrency: int
     tries_here: int
     line_tries: int
     start_needs_s: float
+    lease_s: float
     part_bytes: int = 16 * 1024 * 1024
 
 
@@ -174,7 +179,7 @@ class RunChunk:
             claimed = self._claimed(delivery.pointer, deadline)
             if claimed is None:
                 return Done()
-            attempt = _Attempt(*claimed)
+            attempt = _Attempt(*claimed, renew_at=self._clock() + self._settings.lease_s * RENEW_SHARE)
             wait_s = self._attempted(attempt, deadline, start_needs_s)
             if wait_s is None:
                 return Done()
@@ -189,7 +194,7 @@ class RunChunk:
     def _claimed(self, pointer: ChunkPointer, deadline: Deadline) -> tuple[Batch, Chunk] | None:
         """The chunk, if there is something to do; what its end has brought about is sent on if there is not."""
         now = self._clock()
-        lease_until = math.ceil(now + deadline.remaining_s()) + LEASE_MARGIN_S
+        lease_until = math.ceil(now + min(self._settings.lease_s, deadline.remaining_s() + LEASE_MARGIN_S))
         claimed = self._batches.claim_chunk(pointer.batch_id, pointer.chunk, now=int(now), lease_until=lease_until)
         if claimed is None:
             logs.canonical(claim="settled")
@@ -246,6 +251,10 @@ class RunChunk:
                 look_every_s=LOOK_S,
             )
             clean = not run.left.throttled
+        except StateConflictError:
+            # Who has taken the chunk over has taken over its slots too.
+            names = []
+            raise
         finally:
             self._pace.leave(names, holder, clean=clean)
         return self._recorded(attempt, run.left)
@@ -333,16 +342,29 @@ class RunChunk:
         )
 
     def _goes_on(self, attempt: "_Attempt", names: Sequence[str]) -> bool:
-        """Whether lines are still to be run. Nobody knows better while the table does not answer."""
+        """Whether lines are still to be run. Nobody knows better while the table does not answer.
+
+        :raises StateConflictError: another worker has taken the chunk over.
+        """
         try:
+            self._renew(attempt)
             self._pace.look(names)
             batch = self._batches.get(attempt.batch.id)
             if batch is not None:
                 attempt.batch = batch
             return not self._is_over(attempt)
+        except StateConflictError:
+            raise
         except SluiceError as error:
             _log.warning("batch_not_looked_at", **logs.describe(error))
             return True
+
+    def _renew(self, attempt: "_Attempt") -> None:
+        now = self._clock()
+        if now >= attempt.renew_at:
+            lease_s = self._settings.lease_s
+            self._batches.renew_chunk(attempt.chunk, now=int(now), lease_until=math.ceil(now + lease_s))
+            attempt.renew_at = now + lease_s * RENEW_SHARE
 
     def _recorded(self, attempt: "_Attempt", left: Left) -> float | None:
         """Write down what was done. Seconds until the rest is worth another attempt, ``None`` when there is no rest."""
@@ -449,11 +471,15 @@ class RunChunk:
 
 
 class _Attempt:
-    """One attempt at a chunk: what was claimed, and what has come of it so far. ``batch`` is as last seen."""
+    """One attempt at a chunk: what was claimed, and what has come of it so far. ``batch`` is as last seen.
 
-    def __init__(self, batch: Batch, chunk: Chunk) -> None:
+    The lease is to be renewed at ``renew_at``, in epoch seconds.
+    """
+
+    def __init__(self, batch: Batch, chunk: Chunk, *, renew_at: float) -> None:
         self.batch = batch
         self.chunk = chunk
+        self.renew_at = renew_at
         self.log = ChunkLog()
         self.funds = ChunkFunds(chunk.held_micro_usd)
         self.results: PartResults | None = None

@@ -205,6 +205,14 @@ class FakeBatches:
             )
             return batch, claimed
 
+    def renew_chunk(self, chunk: Chunk, *, now: int, lease_until: int) -> None:
+        self._fail("renew_chunk")
+        with self._lock:
+            stored = self._chunk(chunk.batch_id, chunk.number)
+            if stored.attempts != chunk.attempts or stored.status is not ChunkStatus.RUNNING:
+                raise steps.overtaken()
+            self._store_chunk(stored, lease_until=lease_until, updated_at=now)
+
     def record(
         self,
         batch: Batch,
