@@ -730,6 +730,7 @@ def test_what_an_attempt_came_to_is_kept_in_the_chunk_the_batch_the_ledger_and_t
         lease_until=None,
         completed=2,
         failed=1,
+        heard_of=1,
         done=bytes([0b1110_0000]),
         held_micro_usd=ZERO,
         parts=(part_of(batch, chunk),),
@@ -925,7 +926,9 @@ def test_a_chunk_of_which_nothing_came_is_put_back_and_may_be_twice(world: World
         world.store.put_chunk_back(chunk, now=NOW + 5)
 
     stored = world.chunk(batch, 0)
-    assert stored == msgspec.structs.replace(chunk, status=ChunkStatus.PENDING, lease_until=None, updated_at=NOW + 5)
+    assert stored == msgspec.structs.replace(
+        chunk, status=ChunkStatus.PENDING, heard_of=1, lease_until=None, updated_at=NOW + 5
+    )
     assert world.take(batch, 0).attempts == 2
     with pytest.raises(StateConflictError):
         world.store.put_chunk_back(chunk, now=NOW + 6)
@@ -1287,6 +1290,19 @@ def test_what_somebody_is_at_work_on_or_is_over_is_not_parked(world: World) -> N
     done = world.store.finish(taken, BatchStatus.FAILED, files=(), errors=(), now=NOW)
     world.store.park(taken.id, now=NOW + 99)
     assert world.batch(taken) == done
+
+
+def test_the_attempts_that_nobody_heard_of_are_counted_until_one_records_or_an_operator_knows(world: World) -> None:
+    batch = world.begun([3, 3])
+    assert [world.take(batch, 0, now=NOW + later).lost for later in (0, 60, 120)] == [0, 1, 2]
+    world.store.put_chunk_back(world.chunk(batch, 0), now=NOW)
+    chunk = world.take(batch, 0)
+    assert (chunk.attempts, chunk.lost) == (4, 2)
+
+    world.record(batch, chunk, lines=1)
+    assert [world.take(batch, 0, now=NOW + later).lost for later in (0, 60)] == [0, 1]
+    world.store.park_chunk(batch.id, 0, now=NOW + 120)
+    assert world.take(batch, 0, now=NOW + 121).lost == 0
 
 
 def test_parking_what_is_not_there_does_nothing(world: World) -> None:

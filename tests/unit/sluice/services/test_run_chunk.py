@@ -188,7 +188,7 @@ def test_a_worker_that_is_at_work_keeps_its_chunk_for_longer_than_a_lease(monkey
 
     def slow(text: str, _: Target) -> None:
         if text == "line-0":
-            for _ in range(3):
+            for _look in range(3):
                 world.now += 50
                 deadline = time.monotonic() + 10
                 while world.chunk().lease_until != int(world.now) + 60 and time.monotonic() < deadline:
@@ -219,6 +219,45 @@ def test_a_worker_that_was_thought_dead_stops_at_its_next_look(monkeypatch: pyte
     assert (world.batch.completed, world.log.entries, world.chunk().attempts) == (0, [], 2)
     [state] = world.pace_store.read(["a/one"]).values()
     assert f"{BATCH_ID}/0" in state.pace.slots, "its slot is the other's"
+
+
+def lose_workers(world: World, count: int) -> None:
+    for _ in range(count):
+        world.batches.claim_chunk(BATCH_ID, 0, now=int(world.now), lease_until=int(world.now) + 60)
+        world.now += 60
+
+
+def test_a_chunk_that_kills_its_workers_is_left_to_the_operator() -> None:
+    world = World(TEN)
+    lose_workers(world, 10)
+    for _ in range(2):
+        with pytest.raises(StateError, match="10 workers were lost") as lost:
+            world.deliver()
+        assert lost.value.code == "workers_lost"
+    assert (world.model.asked, world.chunk().status) == ({}, ChunkStatus.PENDING)
+
+    world.batches.park_chunk(BATCH_ID, 0, now=int(world.now))
+    assert world.deliver() == Done(), "after a redrive it is tried again"
+    assert world.batch.completed == 10
+
+
+def test_a_chunk_that_comes_on_may_lose_as_many_workers_again() -> None:
+    world = World(TEN)
+    failing(world, "line-3", kind=ProviderUnavailableError, times=2)
+    lose_workers(world, 9)
+    assert isinstance(world.deliver(), Later)
+    assert world.batch.completed == 9
+    lose_workers(world, 9)
+    assert world.deliver() == Done()
+    assert world.batch.completed == 10
+
+
+def test_a_chunk_that_kills_its_workers_ends_with_its_batch() -> None:
+    world = World(TEN)
+    lose_workers(world, 10)
+    world.now += 90_000
+    assert world.deliver() == Done()
+    assert (world.batch.halted, world.batch.failed, world.model.asked) == ("expired", 10, {})
 
 
 def test_two_workers_at_once_write_every_line_once() -> None:

@@ -452,10 +452,11 @@ class DynamoDBBatches:
             self._update(
                 _partition(chunk.batch_id),
                 _chunk_key(chunk.number),
-                "SET #status = :pending, #updated_at = :now REMOVE #lease_until, #claim",
+                "SET #status = :pending, #heard_of = :heard_of, #updated_at = :now REMOVE #lease_until, #claim",
                 condition="#attempts = :attempts AND #status = :running",
                 values={
                     ":attempts": chunk.attempts,
+                    ":heard_of": chunk.heard_of + 1,
                     ":running": ChunkStatus.RUNNING.value,
                     ":pending": ChunkStatus.PENDING.value,
                     ":now": now,
@@ -468,16 +469,17 @@ class DynamoDBBatches:
 
     def park_chunk(self, batch_id: str, number: int, *, now: int) -> None:
         ended = {":ended": ChunkStatus.ENDED.value}
-        self._park(_partition(batch_id), _chunk_key(number), "#status <> :ended", ended, now=now)
+        pk, sk = _partition(batch_id), _chunk_key(number)
+        self._park(pk, sk, "#status <> :ended", ended, now=now, also=", #heard_of = #attempts")
 
     # ---- The table ----
 
-    def _park(self, pk: str, sk: str, condition: str, values: Item, *, now: int) -> None:
+    def _park(self, pk: str, sk: str, condition: str, values: Item, *, now: int, also: str = "") -> None:
         try:
             self._update(
                 pk,
                 sk,
-                "SET #parked = :yes, #updated_at = :now",
+                f"SET #parked = :yes, #updated_at = :now{also}",
                 condition=f"{PRESENT} AND {condition} AND {_FREE}",
                 values={**values, ":yes": True, ":now": now},
             )

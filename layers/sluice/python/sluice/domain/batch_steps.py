@@ -156,6 +156,7 @@ def recorded_chunk(chunk: Chunk, part: Part | None, use: LineUse, *, now: int) -
         failed=failed,
         held_micro_usd=EXACT.subtract(chunk.held_micro_usd, use.released_micro_usd),
         parts=chunk.parts if part is None else (*chunk.parts, part),
+        heard_of=chunk.attempts,
         lease_until=None,
         parked=False,
         updated_at=now,

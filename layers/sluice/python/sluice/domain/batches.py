@@ -218,8 +218,10 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     ``first_line`` counts from 1 and counts every line of the file, ``lines`` only those with a request in them.
     ``done`` has a bit for each of those lines, in order, set when the line has its result; it is empty before the
     first part. ``held_micro_usd`` is what of the batch's funds it still holds, until it has ended.
-    ``attempts`` counts the claims, and only the newest may record anything. ``tries`` counts those after which a line
-    was left that failed by itself, not for want of room. ``parked`` as of :class:`Batch`. ``released`` is set when the
+    ``attempts`` counts the claims, and only the newest may record anything. ``heard_of`` counts those whose end was
+    told: all up to the last that recorded something, or that an operator was told of, and those that gave the chunk
+    back since. ``tries`` counts those after which a line was left that failed by itself, not for want of room.
+    ``parked`` as of :class:`Batch`. ``released`` is set when the
     end of another chunk has given it out; the first ``window`` chunks are out from the beginning. ``updated_at`` is
     when it was last written (epoch seconds).
     """
@@ -233,6 +235,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     held_micro_usd: Decimal = ZERO
     status: ChunkStatus = ChunkStatus.PENDING
     attempts: int = 0
+    heard_of: int = 0
     tries: int = 0
     lease_until: int | None = None
     parked: bool = False
@@ -242,6 +245,11 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     completed: int = 0
     failed: int = 0
     parts: tuple[Part, ...] = ()
+
+    @property
+    def lost(self) -> int:
+        """Of a claimed chunk: the attempts before this one that ended without a word, as those of killed workers do."""
+        return self.attempts - 1 - self.heard_of
 
 
 class ChunkPointer(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,8 @@ The end
 Whoever finds that no line is to be run any more (:attr:`~sluice.domain.batches.Batch.halted`), ends the chunk with what
 is done. The lines of an expired batch all get an answer, an error. A missing input file, or a key that is not valid any
 more, halts the batch.
+
+A chunk at which one worker after the other was lost goes to the dead-letter queue: its lines may be what kills them.
 """
 
 import math
@@ -83,12 +85,16 @@ LOOK_S: Final = 2.0
 LONGEST_WAIT_S: Final = 45
 FAILED_WAIT_S: Final = 5
 OVERTAKEN_S: Final = 5
+# A chunk at which so many workers were lost, one after the other, may well be what kills them; and each may have made
+# calls that a provider bills, and nobody has entered.
+MOST_LOST: Final = 10
 # The pointer of a chunk that was given out this long ago, and is still waiting, may have been lost.
 RESEND_AFTER_S: Final = 20
 
 INPUT_GONE: Final = "input_file_gone"
 KEY_NOT_VALID: Final = "key_not_valid"
 EXPIRED: Final = "batch_expired"
+WORKERS_LOST: Final = "workers_lost"
 EXPIRED_MESSAGE: Final = "This request could not be executed before the completion window expired."
 _log = logs.get_logger()
 
@@ -227,7 +233,10 @@ class RunChunk:
             raise
 
     def _attempt(self, attempt: "_Attempt", deadline: Deadline, start_needs_s: float) -> float | None:
-        caller = None if self._is_over(attempt) else self._caller(attempt)
+        over = self._is_over(attempt)
+        if not over and attempt.chunk.lost >= MOST_LOST:
+            raise _workers_lost()
+        caller = None if over else self._caller(attempt)
         content = None if caller is None else self._content(attempt)
         if caller is None or content is None:
             self._end(attempt)
@@ -501,6 +510,14 @@ class _Attempt:
         """Lines without a result."""
         found = self.results.completed + self.results.errors if self.results else 0
         return self.chunk.lines - self.chunk.completed - self.chunk.failed - found
+
+
+def _workers_lost() -> StateError:
+    message = (
+        f"{MOST_LOST} workers were lost at this chunk, one after the other. Look for memory and timeouts in"
+        " batch_worker's log; a redrive tries again."
+    )
+    return StateError(message, code=WORKERS_LOST)
 
 
 def _unfinished(chunk: Chunk, content: bytes) -> Iterator[tuple[int, int, bytes]]:

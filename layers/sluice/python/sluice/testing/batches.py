@@ -268,14 +268,17 @@ class FakeBatches:
             if stored.attempts != chunk.attempts or stored.status is ChunkStatus.ENDED:
                 raise steps.overtaken()
             if stored.status is ChunkStatus.RUNNING:
-                self._store_chunk(stored, status=ChunkStatus.PENDING, lease_until=None, updated_at=now)
+                heard_of = stored.heard_of + 1
+                self._store_chunk(
+                    stored, status=ChunkStatus.PENDING, heard_of=heard_of, lease_until=None, updated_at=now
+                )
 
     def park_chunk(self, batch_id: str, number: int, *, now: int) -> None:
         self._fail("park_chunk")
         with self._lock:
             chunk = self.stored_chunks.get((batch_id, number))
             if chunk is not None and chunk.status is not ChunkStatus.ENDED and not _is_leased(chunk, now):
-                self._store_chunk(chunk, parked=True, updated_at=now)
+                self._store_chunk(chunk, parked=True, heard_of=chunk.attempts, updated_at=now)
 
     def _batch(self, batch_id: str) -> Batch:
         if batch_id not in self.items:
