@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from sluice.domain.errors import InvalidRequestError, NotFoundError, StateError
 from sluice.domain.files import FilePurpose
 from sluice.services.files import MOST_INLINE_BYTES
+from sluice.wire.files import FileList
 from tests.unit.sluice.services.filing import CALLER, NOW, OTHER, Filing, new_file
 
 DAY = 86_400
@@ -110,6 +113,20 @@ def test_a_page_is_of_the_callers_files(world: Filing) -> None:
     assert ([file.id for file in page], more) == ([made[2], made[1]], True)
     page, more = world.files.page(CALLER, limit=2, after=None, newest_first=False, purpose="batch")
     assert ([file.id for file in page], more) == ([made[0], made[2]], False)
+
+
+@pytest.mark.parametrize("name", ["input.jsonl", "\u00fc" * 255, "\U0001f6f6" * 255, '"' * 255, "\\" * 255])
+def test_a_page_is_never_larger_than_lambda_takes(world: Filing, name: str) -> None:
+    file = msgspec.structs.replace(world.file(), bytes=5_000_000_000, filename=name)
+    ids = [f"file_{number:032}" for number in range(10_000)]
+    world.store.files = {file_id: msgspec.structs.replace(file, id=file_id) for file_id in ids}
+    found, more = world.files.page(CALLER, limit=10_000, after=None, newest_first=False, purpose=None)
+    body = msgspec.json.encode(FileList.of(found, has_more=more)).decode()
+    # As the runtime sends it: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+    assert len(json.dumps({"statusCode": 200, "body": body})) < 6_000_000
+    assert (len(found) == 10_000, more) == ((True, False) if name == "input.jsonl" else (False, True))
+    rest, _ = world.files.page(CALLER, limit=1, after=found[-1].id, newest_first=False, purpose=None)
+    assert rest == () if not more else rest[0].id == ids[len(found)]
 
 
 def test_what_can_be_no_file_is_not_asked_for(world: Filing) -> None:

@@ -1,7 +1,8 @@
 """Files that callers keep: what they upload, and what batches write for them."""
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,10 @@ SECONDS_PER_DAY: Final = 86_400
 # What goes out through the function, as text in JSON, whose bytes may become three times as many on the way. Lambda
 # takes 6 MB: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MOST_INLINE_BYTES: Final = 1_000_000
+# A list goes the same way. Of a file it takes about 300 bytes, and its name, of which a byte becomes up to four.
+MOST_LISTED_BYTES: Final = 5_500_000
+LISTED_BYTES: Final = 300
+LISTED_BYTES_OF_NAME: Final = 4
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,17 @@ class Files:
     ) -> tuple[tuple[StoredFile, ...], bool]:
         """The caller's files behind the file ``after``, and whether there are more.
 
+        Of files with long names it may be fewer than ``limit`` although there are more.
+
         :raises NotFoundError: there is no such file ``after``.
         """
         if after is not None and not is_id(FILE_PREFIX, after):
             raise NotFoundError("There is no such file.", param="after")
-        return self.store.page(caller.key_id, limit=limit, after=after, newest_first=newest_first, purpose=purpose)
+        found, more = self.store.page(
+            caller.key_id, limit=limit, after=after, newest_first=newest_first, purpose=purpose
+        )
+        fitting = _fitting(found)
+        return found[:fitting], more or fitting < len(found)
 
     def delete(self, file_id: str, caller: Caller) -> None:
         """Forget the file, then delete its content, also that of one which an interrupted call had only forgotten.
@@ -107,6 +118,12 @@ def ttl_of(asked_s: int | None, *, most_days: int, param: str) -> int:
             param=param,
         )
     return asked_s
+
+
+def _fitting(files: Sequence[StoredFile]) -> int:
+    """How many of the files fit into one answer."""
+    listed = itertools.accumulate(LISTED_BYTES + LISTED_BYTES_OF_NAME * len(file.filename.encode()) for file in files)
+    return sum(1 for size in listed if size <= MOST_LISTED_BYTES)
 
 
 def _is_text(body: bytes) -> bool:
