@@ -255,7 +255,8 @@ batch_watch_seconds              = 5
 batch_lease_seconds              = 10
 webhook_attempts                 = 5
 # Tests take webhooks on this machine.
-webhooks_allow_private = true
+webhooks_allow_private   = true
+completion_topic_enabled = true
 # As much as Sluice takes: for `make bench-batch`.
 batch_max_lines = 5000000
 batch_max_bytes = 5368709120

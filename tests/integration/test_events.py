@@ -1,10 +1,11 @@
-"""Events on the bus, seen by a subscriber: an SQS queue behind an EventBridge rule of the test's own."""
+"""Events on the bus, seen by subscribers: SQS queues behind an EventBridge rule of the test's own, and the topic."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import jsonschema
 import pytest
 
 from sluice.domain.ids import new_id
+from tests.integration.batches import begun, jsonl, question, request
 from tests.integration.support import ROOT, Platform, eventually
 
 SCHEMA = json.loads((Path(ROOT) / "docs" / "events" / "v1.schema.json").read_text())
@@ -19,12 +21,12 @@ MESSAGES = [{"role": "user", "content": "The kettle is blue. What colour is the 
 
 
 class Subscriber:
-    """Collects what the bus delivers."""
+    """Collects what is delivered to a queue. ``seen`` is all of it so far."""
 
     def __init__(self, platform: Platform, queue_url: str) -> None:
         self._sqs = platform.aws("sqs")
         self._queue_url = queue_url
-        self._seen: list[dict[str, Any]] = []
+        self.seen: list[dict[str, Any]] = []
 
     def wait_for(self, resource_id: str, detail_type: str) -> dict[str, Any]:
         """The event of this type about this resource."""
@@ -32,12 +34,12 @@ class Subscriber:
         def probe() -> dict[str, Any] | None:
             answer = self._sqs.receive_message(QueueUrl=self._queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=1)
             for message in answer.get("Messages", []):
-                self._seen.append(json.loads(message["Body"]))
+                self.seen.append(json.loads(message["Body"]))
                 self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"])
             return next(
                 (
                     event
-                    for event in self._seen
+                    for event in self.seen
                     if event["detail-type"] == detail_type and event["detail"]["resource_id"] == resource_id
                 ),
                 None,
@@ -46,32 +48,59 @@ class Subscriber:
         return eventually(probe, within_s=40, what=f"{detail_type} of {resource_id}")
 
 
-@pytest.fixture(scope="module")
-def bus(platform: Platform) -> Iterator[Subscriber]:
-    """A queue that receives every Sluice event, gone afterwards."""
-    sqs, events = platform.aws("sqs"), platform.aws("events")
-    url = sqs.create_queue(QueueName="event-subscriber")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    rule = {"Name": "event-subscriber", "EventBusName": platform.env["SLUICE_EVENT_BUS"]}
-    rule_arn = events.put_rule(**rule, EventPattern=json.dumps({"source": ["sluice"]}))["RuleArn"]
+def allow(platform: Platform, queue_url: str, queue_arn: str, *, service: str, source_arn: str) -> None:
+    """Let an AWS service send to the queue, on behalf of this rule or topic only."""
     policy = {
         "Version": "2012-10-17",
         "Statement": [
             {
                 "Effect": "Allow",
-                "Principal": {"Service": "events.amazonaws.com"},
+                "Principal": {"Service": service},
                 "Action": "sqs:SendMessage",
-                "Resource": arn,
-                "Condition": {"ArnEquals": {"aws:SourceArn": rule_arn}},
+                "Resource": queue_arn,
+                "Condition": {"ArnEquals": {"aws:SourceArn": source_arn}},
             }
         ],
     }
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
-    events.put_targets(Rule=rule["Name"], EventBusName=rule["EventBusName"], Targets=[{"Id": "queue", "Arn": arn}])
-    yield Subscriber(platform, url)
-    events.remove_targets(Rule=rule["Name"], EventBusName=rule["EventBusName"], Ids=["queue"])
-    events.delete_rule(**rule)
+    platform.aws("sqs").set_queue_attributes(QueueUrl=queue_url, Attributes={"Policy": json.dumps(policy)})
+
+
+@contextmanager
+def queue(platform: Platform, name: str) -> Iterator[tuple[str, str]]:
+    """The URL and the ARN of a queue that is gone afterwards."""
+    sqs = platform.aws("sqs")
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    yield url, sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     sqs.delete_queue(QueueUrl=url)
+
+
+@pytest.fixture(scope="module")
+def bus(platform: Platform) -> Iterator[Subscriber]:
+    """A queue that receives every Sluice event."""
+    events = platform.aws("events")
+    rule = {"Name": "event-subscriber", "EventBusName": platform.env["SLUICE_EVENT_BUS"]}
+    rule_arn = events.put_rule(**rule, EventPattern=json.dumps({"source": ["sluice"]}))["RuleArn"]
+    with queue(platform, "event-subscriber") as (url, arn):
+        allow(platform, url, arn, service="events.amazonaws.com", source_arn=rule_arn)
+        events.put_targets(Rule=rule["Name"], EventBusName=rule["EventBusName"], Targets=[{"Id": "queue", "Arn": arn}])
+        yield Subscriber(platform, url)
+        events.remove_targets(Rule=rule["Name"], EventBusName=rule["EventBusName"], Ids=["queue"])
+        events.delete_rule(**rule)
+
+
+@pytest.fixture(scope="module")
+def topic(platform: Platform) -> Iterator[Subscriber]:
+    """A queue that subscribes to the topic."""
+    sns = platform.aws("sns")
+    topic_arn = platform.env["SLUICE_COMPLETION_TOPIC_ARN"]
+    with queue(platform, "topic-subscriber") as (url, arn):
+        allow(platform, url, arn, service="sns.amazonaws.com", source_arn=topic_arn)
+        raw = {"RawMessageDelivery": "true"}
+        subscribed = sns.subscribe(
+            TopicArn=topic_arn, Protocol="sqs", Endpoint=arn, Attributes=raw, ReturnSubscriptionArn=True
+        )
+        yield Subscriber(platform, url)
+        sns.unsubscribe(SubscriptionArn=subscribed["SubscriptionArn"])
 
 
 def chat(platform: Platform, model: str) -> str:
@@ -115,6 +144,24 @@ def test_a_finished_async_request_is_announced(platform: Platform, bus: Subscrib
     event = bus.wait_for(job["id"], "sluice.async.completed")
     jsonschema.validate(event["detail"], SCHEMA)
     assert event["detail"]["mode"] == "async"
+
+
+def test_the_topic_is_told_of_batches_and_async_requests_and_of_nothing_else(
+    platform: Platform, bus: Subscriber, topic: Subscriber
+) -> None:
+    bus.wait_for(chat(platform, "auto"), "sluice.inference.completed")
+    client = platform.openai()
+    fine = begun(client, jsonl([request("one", question(1)), request("two", question(2))]))
+    job = platform.call("POST", "/async/chat/completions", {"model": "auto", "messages": MESSAGES}).body
+    broken = begun(client, b"no json\n")
+
+    event = topic.wait_for(fine.id, "sluice.batch.completed")
+    jsonschema.validate(event["detail"], SCHEMA)
+    assert event["detail"]["counts"] == {"total": 2, "completed": 2, "failed": 0}
+    assert event == bus.wait_for(fine.id, "sluice.batch.completed")
+    jsonschema.validate(topic.wait_for(broken.id, "sluice.batch.failed")["detail"], SCHEMA)
+    jsonschema.validate(topic.wait_for(job["id"], "sluice.async.completed")["detail"], SCHEMA)
+    assert {event["detail-type"].rpartition(".")[0] for event in topic.seen} == {"sluice.batch", "sluice.async"}
 
 
 def test_a_cancelled_async_request_is_announced(healthy: Platform, bus: Subscriber) -> None:

@@ -86,6 +86,7 @@ def test_destroy_leaves_nothing_behind(platform: Platform) -> None:
     assert platform.aws("lambda").list_functions()["Functions"] == []
     assert platform.aws("dynamodb").list_tables()["TableNames"] == []
     assert platform.aws("sqs").list_queues().get("QueueUrls", []) == []
+    assert platform.aws("sns").list_topics()["Topics"] == []
     assert platform.aws("stepfunctions").list_state_machines()["stateMachines"] == []
     assert platform.aws("apigateway").get_rest_apis()["items"] == []
     assert platform.aws("logs").describe_log_groups()["logGroups"] == []
