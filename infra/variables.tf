@@ -780,7 +780,7 @@ variable "batch_window" {
 }
 
 variable "batch_provider_concurrency" {
-  description = "Chunks of all batches that may call one target at once."
+  description = "Chunks of all batches that may call one provider at once, whichever of its targets they ask. A provider is Bedrock or SageMaker, in each region that targets name, or one base_url. A target that throttles is called by fewer."
   type        = number
   default     = 25
   nullable    = false

@@ -10,10 +10,11 @@ from sluice.runtime.settings import InferenceSettings, Text
 class BatchWorkerSettings(InferenceSettings, frozen=True, kw_only=True):
     """``queue_url`` is the chunks queue's, ``assembly_queue_url`` that of drained batches.
 
-    ``line_concurrency``: lines at once in a chunk. ``provider_concurrency``: chunks at once per target, of all batches
-    together. ``line_tries``: attempts at a chunk that may leave a line which failed by itself; the last of them gives
-    it an error. Nobody else takes a chunk for ``lease_seconds`` after its worker was last heard of.
-    ``max_receive_count``: receives that are attempts. ``retry_base_seconds``: the first step of the backoff.
+    ``line_concurrency``: lines at once in a chunk. ``provider_concurrency``: chunks at once per provider, of all
+    batches together, and at most per target, which throttles lower. ``line_tries``: attempts at a chunk that may leave
+    a line which failed by itself; the last of them gives it an error. Nobody else takes a chunk for ``lease_seconds``
+    after its worker was last heard of. ``max_receive_count``: receives that are attempts. ``retry_base_seconds``: the
+    first step of the backoff.
     """
 
     queue_url: Text

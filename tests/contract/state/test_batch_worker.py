@@ -72,7 +72,8 @@ def test_lines_that_fail_and_messages_that_come_again(aws: Aws) -> None:
     assert (batch.status, batch.completed, batch.cost_micro_usd) == (BatchStatus.FINALIZING, 20, 20 * COST)
     standing = world.ledger.standing(KEY.id, world.limits)
     assert (standing.spent_micro_usd, standing.held_micro_usd, standing.requests) == (20 * COST, ZERO, 20)
-    assert world.pace_store.read(["a/one"])["a/one"].pace.slots == {}
+    found = world.pace_store.read(["a/one", "provider#bedrock"])
+    assert {name: state.pace.slots for name, state in found.items()} == {"a/one": {}, "provider#bedrock": {}}
 
 
 def test_of_workers_that_race_for_a_chunk_one_has_it(aws: Aws) -> None:

@@ -1292,17 +1292,18 @@ def test_what_somebody_is_at_work_on_or_is_over_is_not_parked(world: World) -> N
     assert world.batch(taken) == done
 
 
-def test_the_attempts_that_nobody_heard_of_are_counted_until_one_records_or_an_operator_knows(world: World) -> None:
+def test_the_attempts_that_nobody_heard_of_are_counted_until_one_records(world: World) -> None:
     batch = world.begun([3, 3])
     assert [world.take(batch, 0, now=NOW + later).lost for later in (0, 60, 120)] == [0, 1, 2]
     world.store.put_chunk_back(world.chunk(batch, 0), now=NOW)
     chunk = world.take(batch, 0)
     assert (chunk.attempts, chunk.lost) == (4, 2)
+    world.store.park_chunk(batch.id, 0, now=NOW + 60)
+    chunk = world.take(batch, 0, now=NOW + 61)
+    assert (chunk.attempts, chunk.lost) == (5, 3)
 
     world.record(batch, chunk, lines=1)
     assert [world.take(batch, 0, now=NOW + later).lost for later in (0, 60)] == [0, 1]
-    world.store.park_chunk(batch.id, 0, now=NOW + 120)
-    assert world.take(batch, 0, now=NOW + 121).lost == 0
 
 
 def test_parking_what_is_not_there_does_nothing(world: World) -> None:

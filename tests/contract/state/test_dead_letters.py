@@ -148,7 +148,8 @@ def test_all_attempts_are_to_be_had_again(aws: Aws) -> None:
     sqs = aws.client("sqs")
     queue, dead = aws.queue(max_receive_count=3)
     pointer = {"id": "async_1", "version": 1, "receives": 4, "waits": 2}
-    bodies = [json.dumps(pointer), json.dumps(["receives"]), '{"receives"']
+    event = {"version": "0", "detail": {"receives": 4}}
+    bodies = [json.dumps(pointer), json.dumps(event), json.dumps(["receives"]), '{"receives"']
     for body in bodies:
         sqs.send_message(QueueUrl=dead, MessageBody=body)
     letters = SqsDeadLetters(sqs, dead_letters_url=dead, queue_url=queue)
@@ -156,7 +157,7 @@ def test_all_attempts_are_to_be_had_again(aws: Aws) -> None:
         for letter in found:
             letters.move(letter)
     moved = {message["Body"] for message in received(sqs, queue)}
-    assert moved == {json.dumps({"id": "async_1", "version": 1, "waits": 2}), *bodies[1:]}
+    assert moved == {json.dumps({"id": "async_1", "version": 1, "waits": 2, "redriven": True}), *bodies[1:]}
 
 
 def test_a_queue_is_measured_with_its_dead_letters(aws: Aws) -> None:

@@ -224,12 +224,17 @@ def test_no_wait_is_longer_than_a_queue_can_delay() -> None:
     assert world.queue.delays == [900]
 
 
-def test_what_somebody_else_has_waits_for_the_lease() -> None:
+def test_what_somebody_else_has_waits_for_the_lease_and_that_is_no_attempt() -> None:
     world = World()
-    world.work = failing(LeasedError(lease_until=1_040))
     world.send()
-    assert len(world.deliver()) == 1
-    assert world.queue.delays == [41]
+    for _ in range(8):
+        world.work = failing(LeasedError(lease_until=int(world.clock()) + 40))
+        assert world.deliver() == []
+        world.clock.advance(40)
+        assert world.queue.receive() == []
+        world.clock.advance(1)
+    [delivery] = world.queue.receive()
+    assert delivery.tries == 1
 
 
 def test_a_record_that_cannot_start_in_time_is_put_off_without_an_attempt() -> None:

@@ -46,6 +46,42 @@ def test_all_targets_or_none() -> None:
     assert world.store.stored["a"].pace.slots == {}
 
 
+def test_a_provider_has_so_many_slots_whichever_of_its_targets_are_asked() -> None:
+    world = World()
+    assert world.one.enter(["a"], "one", until=world.until(), providers=["p"]) is None
+    assert world.other.enter(["b"], "two", until=world.until(), providers=["p"]) is None
+    assert (world.one.enter(["c"], "three", until=world.until(), providers=["p"]) or 0) > 0
+    assert world.store.stored["c"].pace.slots == {}, "what it had is given back"
+    assert world.store.stored["p"].pace.slots.keys() == {"one", "two"}
+    assert world.one.enter(["c"], "three", until=world.until(), providers=["q"]) is None
+    world.other.leave(["b", "p"], "two", clean=True)
+    assert world.one.enter(["d"], "four", until=world.until(), providers=["p"]) is None
+
+
+def test_everybody_takes_slots_in_the_same_order() -> None:
+    world = World()
+    swap, order = world.store.swap, list[str]()
+
+    def told(name: str, pace: Pace, *, version: str | None) -> tuple[bool, PaceState]:
+        order.append(name)
+        return swap(name, pace, version=version)
+
+    world.store.swap = told  # type: ignore[method-assign]
+    world.one.enter(["y", "x"], "one", until=world.until(), providers=["b", "a"])
+    assert order == ["x", "y", "a", "b"]
+
+
+def test_a_provider_is_not_paused_with_its_target_and_keeps_its_limit() -> None:
+    world = World()
+    assert world.one.enter(["a"], "one", until=world.until(), providers=["p"]) is None
+    world.one.throttled("a", 10.0)
+    world.one.leave(["a", "p"], "one", clean=False)
+    assert world.store.stored["a"].pace.limit == 1
+    assert world.store.stored["p"].pace == Pace()
+    assert (world.other.enter(["a"], "one", until=world.until(), providers=["p"]) or 0) >= 10
+    assert world.other.enter(["b"], "two", until=world.until(), providers=["p"]) is None
+
+
 def test_to_meet_a_crowd_is_to_wait_and_no_failure() -> None:
     world, rivals = World(most=50), iter(range(1_000))
     swap, waits = world.store.swap, list[float]()

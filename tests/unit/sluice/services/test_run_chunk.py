@@ -27,6 +27,7 @@ from sluice.domain.errors import (
 )
 from sluice.domain.inference import Mode, Usage
 from sluice.domain.ledger import Limits
+from sluice.domain.pace import Pace
 from sluice.domain.request_log import Outcome
 from sluice.domain.routing import Target
 from sluice.services import run_chunk
@@ -217,8 +218,9 @@ def test_a_worker_that_was_thought_dead_stops_at_its_next_look(monkeypatch: pyte
     assert isinstance(world.deliver(), Later)
     assert world.model.asked == {"line-0": 1}
     assert (world.batch.completed, world.log.entries, world.chunk().attempts) == (0, [], 2)
-    [state] = world.pace_store.read(["a/one"]).values()
-    assert f"{BATCH_ID}/0" in state.pace.slots, "its slot is the other's"
+    for state in world.pace_store.read(["a/one", "provider#bedrock"]).values():
+        assert f"{BATCH_ID}/0" in state.pace.slots, "its slots are the other's"
+    assert world.pace_store.stored.keys() == {"a/one", "provider#bedrock"}
 
 
 def lose_workers(world: World, count: int) -> None:
@@ -237,8 +239,22 @@ def test_a_chunk_that_kills_its_workers_is_left_to_the_operator() -> None:
     assert (world.model.asked, world.chunk().status) == ({}, ChunkStatus.PENDING)
 
     world.batches.park_chunk(BATCH_ID, 0, now=int(world.now))
-    assert world.deliver() == Done(), "after a redrive it is tried again"
+    with pytest.raises(StateError, match="10 workers were lost"):
+        world.deliver()
+    assert world.deliver(redriven=True) == Done(), "the operator has seen to it"
     assert world.batch.completed == 10
+
+
+def test_a_redrive_of_a_chunk_that_kills_its_workers_costs_one_more() -> None:
+    world = World(TEN)
+    lose_workers(world, 11)
+    with pytest.raises(StateError, match="10 workers were lost"):
+        world.deliver(redriven=True, receives=1)
+    world.pace_store.swap("a/one", Pace(slots={f"other/{n}": 2**40 for n in range(6)}), version=None)
+    waits = world.deliver(redriven=True)
+    assert isinstance(waits, Later)
+    assert waits.instead is not None
+    assert (waits.instead.redriven, waits.instead.receives) == (True, 0), "to wait for room was no attempt"
 
 
 def test_a_chunk_that_comes_on_may_lose_as_many_workers_again() -> None:
@@ -605,6 +621,25 @@ def test_so_many_chunks_at_a_target_and_no_more() -> None:
     for number in range(6):
         assert world.deliver(number) == Done()
     assert len(world.outputs()) == 6
+
+
+def test_models_of_one_provider_share_its_slots() -> None:
+    elsewhere = msgspec.structs.replace(target("c/three", price=PRICE), region="eu-central-1")
+    lines = [chat_line("one"), chat_line("two", model="b/two"), chat_line("three", model="c/three")]
+    world = World(lines, per_chunk=1, window=3, most_at_target=1, routes=[_other(), elsewhere])
+    outcomes: list[Any] = []
+
+    def before(text: str, _: Target) -> None:
+        if text == "one":
+            outcomes.extend([world.deliver(1), world.deliver(2)])
+
+    world.model.before = before
+    assert world.deliver(0) == Done()
+    refused, other_region = outcomes
+    assert isinstance(refused, Later)
+    assert other_region == Done()
+    assert all(state.pace.slots == {} for state in world.pace_store.stored.values())
+    assert world.deliver(1) == Done()
 
 
 def test_nothing_begins_while_nobody_knows_the_pace() -> None:

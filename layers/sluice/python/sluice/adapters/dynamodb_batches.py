@@ -349,7 +349,8 @@ class DynamoDBBatches:
                 _partition(batch_id),
                 _chunk_key(number),
                 "SET #status = :running, #claim = :claim, #lease_until = :lease, #attempts = #attempts + :one,"
-                " #updated_at = :now, #parked = :no",
+                # Nobody counted before there was such a count.
+                " #heard_of = if_not_exists(#heard_of, #attempts), #updated_at = :now, #parked = :no",
                 condition=f"#status IN (:pending, :running) AND {_FREE} AND (#number < :window OR #released = :yes)",
                 values=values,
             )
@@ -469,17 +470,16 @@ class DynamoDBBatches:
 
     def park_chunk(self, batch_id: str, number: int, *, now: int) -> None:
         ended = {":ended": ChunkStatus.ENDED.value}
-        pk, sk = _partition(batch_id), _chunk_key(number)
-        self._park(pk, sk, "#status <> :ended", ended, now=now, also=", #heard_of = #attempts")
+        self._park(_partition(batch_id), _chunk_key(number), "#status <> :ended", ended, now=now)
 
     # ---- The table ----
 
-    def _park(self, pk: str, sk: str, condition: str, values: Item, *, now: int, also: str = "") -> None:
+    def _park(self, pk: str, sk: str, condition: str, values: Item, *, now: int) -> None:
         try:
             self._update(
                 pk,
                 sk,
-                f"SET #parked = :yes, #updated_at = :now{also}",
+                "SET #parked = :yes, #updated_at = :now",
                 condition=f"{PRESENT} AND {condition} AND {_FREE}",
                 values={**values, ":yes": True, ":now": now},
             )

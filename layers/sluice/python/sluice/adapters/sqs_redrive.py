@@ -3,8 +3,8 @@
 Receive, send, delete: a crash in between delivers a message twice, which an idempotent consumer does not notice, and
 never loses one.
 
-A letter goes back as it came, but for its count of attempts: whoever redrives it has seen to it that they are worth
-making again, all of them.
+A letter goes back as it came, but for its count of attempts, and for a word that says so: whoever redrives it has seen
+to it that they are worth making again, all of them.
 """
 
 import json
@@ -27,7 +27,10 @@ BATCH: Final = 10
 VISIBILITY_S: Final = 60
 # Long polling asks all of SQS's servers; an answer without messages then means that there are none.
 WAIT_S: Final = 1
+# Of pointers: see ``ChunkPointer``.
+_POINTER_VERSION: Final = 1
 _ATTEMPTS: Final = "receives"
+_REDRIVEN: Final = "redriven"
 
 
 class SqsDeadLetters:
@@ -61,7 +64,7 @@ class SqsDeadLetters:
 
     def move(self, letter: DeadLetter) -> None:
         with _translated():
-            body = _uncounted(letter.body)
+            body = _afresh(letter.body)
             self._client.send_message(QueueUrl=self._queue_url, MessageBody=body, **letter.attributes)
             self._client.delete_message(QueueUrl=self._dead_letters_url, ReceiptHandle=letter.handle)
 
@@ -88,15 +91,15 @@ def _letter(message: "MessageTypeDef") -> DeadLetter:
     )
 
 
-def _uncounted(body: str) -> str:
-    """A pointer without the attempts that were made before it was sent (see ``JobPointer``); anything else as it is."""
+def _afresh(body: str) -> str:
+    """A pointer as one that was redriven, without the attempts that were made before; anything else as it is."""
     try:
         pointer = json.loads(body)
     except ValueError:
         return body
-    if not isinstance(pointer, dict) or _ATTEMPTS not in pointer:
+    if not isinstance(pointer, dict) or pointer.get("version") != _POINTER_VERSION:
         return body
-    return json.dumps({name: value for name, value in pointer.items() if name != _ATTEMPTS})
+    return json.dumps({name: value for name, value in pointer.items() if name != _ATTEMPTS} | {_REDRIVEN: True})
 
 
 @contextmanager

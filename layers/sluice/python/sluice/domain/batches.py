@@ -219,11 +219,10 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     ``done`` has a bit for each of those lines, in order, set when the line has its result; it is empty before the
     first part. ``held_micro_usd`` is what of the batch's funds it still holds, until it has ended.
     ``attempts`` counts the claims, and only the newest may record anything. ``heard_of`` counts those whose end was
-    told: all up to the last that recorded something, or that an operator was told of, and those that gave the chunk
-    back since. ``tries`` counts those after which a line was left that failed by itself, not for want of room.
-    ``parked`` as of :class:`Batch`. ``released`` is set when the
-    end of another chunk has given it out; the first ``window`` chunks are out from the beginning. ``updated_at`` is
-    when it was last written (epoch seconds).
+    told: all up to the last that recorded something, and those that gave the chunk back since. ``tries`` counts those
+    after which a line was left that failed by itself, not for want of room. ``parked`` as of :class:`Batch`.
+    ``released`` is set when the end of another chunk has given it out; the first ``window`` chunks are out from the
+    beginning. ``updated_at`` is when it was last written (epoch seconds).
     """
 
     batch_id: str
@@ -255,7 +254,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
 class ChunkPointer(msgspec.Struct, frozen=True, kw_only=True):
     """What travels to the workers.
 
-    ``waits`` counts how often it was put off for want of room, for whoever looks into the queue.
+    ``waits`` counts how often it was put off for want of room, for whoever looks into the queue. ``redriven`` is set
+    by an operator who has taken it out of the dead-letter queue.
     """
 
     batch_id: Annotated[str, msgspec.Meta(pattern=id_pattern(BATCH_PREFIX))]
@@ -263,6 +263,7 @@ class ChunkPointer(msgspec.Struct, frozen=True, kw_only=True):
     version: Literal[1] = 1
     receives: Annotated[int, msgspec.Meta(ge=0)] = 0
     waits: Annotated[int, msgspec.Meta(ge=0)] = 0
+    redriven: bool = False
 
     @property
     def subject(self) -> str:

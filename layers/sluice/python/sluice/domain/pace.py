@@ -1,9 +1,10 @@
 """How fast the work of batches goes at one target: slots, pauses, and a limit that follows what the provider takes.
 
 Batches use what nobody else needs. Chunks that ask a target hold a *slot* each, of which there are so many at most,
-whichever batches they belong to. A provider that throttles is left alone until the moment it named, by all of them; and
-the limit is halved, to grow by one with every chunk that is not throttled, as TCP does it. None of this is known to
-requests that somebody waits for: they go by the circuits alone, and throttled batches never open one.
+whichever batches they belong to; and one at its provider, which has a record of its own with slots and nothing else, so
+that many models are no way around the limit. A target that throttles is left alone until the moment it named, by all
+of them; and its limit is halved, to grow by one with every chunk that is not throttled, as TCP does it. None of this is
+known to requests that somebody waits for: they go by the circuits alone, and throttled batches never open one.
 
 A record only changes by compare-and-swap of the whole of it, so every rule here is a plain function from one record to
 the next.
@@ -21,7 +22,7 @@ LONGEST_PAUSE_S: Final = 600.0
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """One target's pace. Times are epoch seconds.
+    """One target's pace, or a provider's slots. Times are epoch seconds.
 
     ``slots`` are the chunks at work, by the name of their holder, each with the time at which its slot lapses.
     ``limit`` is how many there may be, ``None`` as many as the deployment allows. Nobody is to ask the target before

@@ -550,8 +550,7 @@ class BatchStore(Protocol):
     def park_chunk(self, batch_id: str, number: int, *, now: int) -> None:
         """Mark a chunk whose message ends in a dead-letter queue, unless it has ended or somebody is at work on it.
 
-        The next claim takes the mark away. Whoever redrives it, knows of the attempts that were lost, so these count no
-        more.
+        The next claim takes the mark away.
         """
         ...
 

@@ -41,9 +41,11 @@ class ModelsBehind:
 
     def outside(self, tasks: Sequence[Task]) -> list[str]:
         """The names of the targets outside this function that any of the tasks may ask, each once."""
-        found = {(task.model, task.operation): task for task in tasks}
-        targets = [target for task in found.values() for target in self.of(task)]
-        return sorted({target.name for target in targets if target.provider != "in_process"})
+        return sorted({target.name for target in self._outside(tasks)})
+
+    def providers(self, tasks: Sequence[Task]) -> list[str]:
+        """The providers behind :meth:`outside`, each once, by names that no target can have."""
+        return sorted({_provider_of(target) for target in self._outside(tasks)})
 
     def group(self, task: Task) -> _Key | None:
         """What tasks have to have in common to be done by one call; ``None``: this one is done by itself."""
@@ -56,6 +58,17 @@ class ModelsBehind:
     def most_at_once(self, unit: Unit, line_concurrency: int) -> int:
         """How many such units may be under way at once."""
         return GROUPS_AT_ONCE if self.group(unit.lines[0].task) else line_concurrency
+
+    def _outside(self, tasks: Sequence[Task]) -> list[Target]:
+        found = {(task.model, task.operation): task for task in tasks}
+        targets = [target for task in found.values() for target in self.of(task)]
+        return [target for target in targets if target.provider != "in_process"]
+
+
+def _provider_of(target: Target) -> str:
+    """Two endpoints that speak the same protocol are two providers, and so are two regions: each has its own quota."""
+    where = target.base_url.rstrip("/") if target.base_url else target.region
+    return "#".join(["provider", target.provider, *([where] if where else [])])
 
 
 def units_of(lines: Sequence[Line], models: ModelsBehind) -> list[Unit]:

@@ -131,7 +131,7 @@ class Consumer(Generic[P]):
             outcome = work(delivery, self._is_last(delivery))
         except LeasedError as exc:
             logs.canonical(leased=True)
-            outcome = Later(self._seconds_until(exc))
+            outcome = Later(self._seconds_until(exc), instead=delivery.waited())
         except Exception as exc:  # noqa: BLE001  (whatever it was, the message must come again)
             self._failed(delivery, exc)
             return False

@@ -1,7 +1,8 @@
 """Keeps batches to the pace that providers take, and out of the way of requests that somebody waits for.
 
 What is shared through the table is told in :mod:`sluice.domain.pace`: slots for chunks, and pauses. What it costs: two
-writes per chunk and target, and one more per wave of throttles. Within a worker a pause holds at once.
+writes per chunk and target, as many per chunk and provider, and one more per wave of throttles. Within a worker a pause
+holds at once.
 
 When the table does not answer, no chunk begins; one that is at work goes on by what this worker knows.
 """
@@ -49,7 +50,11 @@ class _Local(msgspec.Struct):
 
 
 class PaceTargets:
-    """The pace of every target. ``most`` is how many chunks may be at work at one. Safe to use from several threads."""
+    """The pace of every target, and the slots of every provider. Safe to use from several threads.
+
+    ``most`` is how many chunks may be at work at one target, and how many at all the targets of one provider. Only a
+    target is ever paused, or its limit halved: most providers throttle by the model.
+    """
 
     def __init__(
         self,
@@ -68,18 +73,20 @@ class PaceTargets:
         self._known: dict[str, _Local] = {}
         self._lock = threading.RLock()
 
-    def enter(self, names: Sequence[str], holder: str, *, until: int) -> float | None:
-        """Take a slot at each of these targets, or none: then the seconds after which it is worth asking again.
+    def enter(self, names: Sequence[str], holder: str, *, until: int, providers: Sequence[str] = ()) -> float | None:
+        """Take a slot at each of these targets and providers, or none: then the seconds until it is worth asking again.
 
         :raises StateError: nobody can tell whether there is room.
         """
-        self.look(names)
+        # All take them in the same order, and those that more chunks want last: so they are kept for nothing least.
+        wanted = [*sorted(names), *sorted(providers)]
+        self.look(wanted)
         taken: list[str] = []
         wait_s = self._all_paused_s(names)
         if wait_s > 0:
             return wait_s
         try:
-            for name in names:
+            for name in wanted:
                 if not self._take(name, holder, until):
                     break
                 taken.append(name)
@@ -92,7 +99,7 @@ class PaceTargets:
         return self._jitter(NO_SLOT_S / 2, NO_SLOT_S * 1.5)
 
     def leave(self, names: Sequence[str], holder: str, *, clean: bool) -> None:
-        """Give the slots back. ``clean``: no target throttled. Never fails: a slot lapses by itself."""
+        """Give slots of either kind back. ``clean``: no target throttled. Never fails: a slot lapses by itself."""
         for name in names:
             try:
                 self._swap(name, lambda pace: pace.left_by(holder, clean=clean, now=self._now(), most=self._most))

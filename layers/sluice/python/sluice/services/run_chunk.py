@@ -13,8 +13,9 @@ as a part, and the chunk claimed anew.
 
 The pace
 --------
-A chunk has a slot at every model outside this function that its lines may ask (:mod:`sluice.services.pace_targets`);
-where there is none, its message comes again later. So it does where lines are left that have to wait.
+A chunk has a slot at every model outside this function that its lines may ask, and one at every provider of these
+(:mod:`sluice.services.pace_targets`); where there is none, its message comes again later. So it does where lines are
+left that have to wait.
 
 The end
 -------
@@ -23,6 +24,7 @@ is done. The lines of an expired batch all get an answer, an error. A missing in
 more, halts the batch.
 
 A chunk at which one worker after the other was lost goes to the dead-letter queue: its lines may be what kills them.
+After a redrive it is tried once more.
 """
 
 import math
@@ -186,6 +188,7 @@ class RunChunk:
             if claimed is None:
                 return Done()
             attempt = _Attempt(*claimed, renew_at=self._clock() + self._settings.lease_s * RENEW_SHARE)
+            attempt.trusted = delivery.pointer.redriven and delivery.tries == 1
             wait_s = self._attempted(attempt, deadline, start_needs_s)
             if wait_s is None:
                 return Done()
@@ -234,7 +237,7 @@ class RunChunk:
 
     def _attempt(self, attempt: "_Attempt", deadline: Deadline, start_needs_s: float) -> float | None:
         over = self._is_over(attempt)
-        if not over and attempt.chunk.lost >= MOST_LOST:
+        if not over and attempt.chunk.lost >= MOST_LOST and not attempt.trusted:
             raise _workers_lost()
         caller = None if over else self._caller(attempt)
         content = None if caller is None else self._content(attempt)
@@ -244,14 +247,16 @@ class RunChunk:
         endpoints = self._endpoints(attempt.batch, attempt.log, attempt.funds)
         lines = self._lines(attempt, endpoints, content)
         models = ModelsBehind(self._routes.load(), caller.allowed_models)
-        names = models.outside([line.task for line in lines.runnable])
+        tasks = [line.task for line in lines.runnable]
+        names, providers = models.outside(tasks), models.providers(tasks)
         holder = f"{attempt.batch.id}/{attempt.chunk.number}"
-        wait_s = self._pace.enter(names, holder, until=math.ceil(self._clock() + deadline.remaining_s()))
+        until = math.ceil(self._clock() + deadline.remaining_s())
+        wait_s = self._pace.enter(names, holder, until=until, providers=providers)
         if wait_s is not None:
             logs.canonical(no_slot=True)
             self._batches.put_chunk_back(attempt.chunk, now=int(self._clock()))
             return wait_s
-        clean = False
+        slots, clean = [*names, *providers], False
         try:
             run = self._prepared(attempt, lines, endpoints, models, caller, deadline, start_needs_s)
             run.run(
@@ -262,10 +267,10 @@ class RunChunk:
             clean = not run.left.throttled
         except StateConflictError:
             # Who has taken the chunk over has taken over its slots too.
-            names = []
+            slots = []
             raise
         finally:
-            self._pace.leave(names, holder, clean=clean)
+            self._pace.leave(slots, holder, clean=clean)
         return self._recorded(attempt, run.left)
 
     def _is_over(self, attempt: "_Attempt") -> bool:
@@ -482,13 +487,15 @@ class RunChunk:
 class _Attempt:
     """One attempt at a chunk: what was claimed, and what has come of it so far. ``batch`` is as last seen.
 
-    The lease is to be renewed at ``renew_at``, in epoch seconds.
+    The lease is to be renewed at ``renew_at``, in epoch seconds. It is ``trusted`` if an operator says that the chunk
+    can be worked on now, however many workers it has cost.
     """
 
     def __init__(self, batch: Batch, chunk: Chunk, *, renew_at: float) -> None:
         self.batch = batch
         self.chunk = chunk
         self.renew_at = renew_at
+        self.trusted = False
         self.log = ChunkLog()
         self.funds = ChunkFunds(chunk.held_micro_usd)
         self.results: PartResults | None = None
@@ -515,7 +522,7 @@ class _Attempt:
 def _workers_lost() -> StateError:
     message = (
         f"{MOST_LOST} workers were lost at this chunk, one after the other. Look for memory and timeouts in"
-        " batch_worker's log; a redrive tries again."
+        " batch_worker's log; each redrive tries once more."
     )
     return StateError(message, code=WORKERS_LOST)
 

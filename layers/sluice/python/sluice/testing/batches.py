@@ -278,7 +278,7 @@ class FakeBatches:
         with self._lock:
             chunk = self.stored_chunks.get((batch_id, number))
             if chunk is not None and chunk.status is not ChunkStatus.ENDED and not _is_leased(chunk, now):
-                self._store_chunk(chunk, parked=True, heard_of=chunk.attempts, updated_at=now)
+                self._store_chunk(chunk, parked=True, updated_at=now)
 
     def _batch(self, batch_id: str) -> Batch:
         if batch_id not in self.items:
