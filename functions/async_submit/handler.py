@@ -19,6 +19,7 @@ from sluice.wire.async_requests import (
     CALLBACK_HEADER,
     RESULT_TTL_HEADER,
     AsyncRequest,
+    callback_of,
     endpoint_of,
     location,
     result_ttl_s,
@@ -60,9 +61,9 @@ def handler(request: ApiRequest) -> ApiResponse:
     """Accept the request that the path and the body make."""
     submit = service()
     ttl_s = result_ttl_s(request.headers.get(RESULT_TTL_HEADER), most=submit.result_ttl_days * SECONDS_PER_DAY)
-    callback_url = request.headers.get(CALLBACK_HEADER) or None
+    callback_url, param = callback_of(request.headers.get(CALLBACK_HEADER), request.body) or (None, "")
     if callback_url is not None:
-        callbacks().check(callback_url, request.authenticated, param=CALLBACK_HEADER)
+        callbacks().check(callback_url, request.authenticated, param=param)
     job = submit.submit(
         endpoint_of(request.resource),
         request.body,

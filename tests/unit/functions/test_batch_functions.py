@@ -21,7 +21,9 @@ from sluice.testing.webhooks import FakeWebhookSecrets
 from tests.unit.sluice.services.durable import Batch
 
 CANARY = "canary-that-must-not-be-logged"
+HOOK = "https://example.com/hook"
 BODY = {"model": "auto", "messages": [{"role": "user", "content": CANARY}]}
+NONSENSE = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}
 
 
 @pytest.fixture
@@ -116,6 +118,7 @@ def test_a_request_is_accepted_worked_on_and_answered(batch: Batch) -> None:
         ({"model": "auto", "messages": CANARY}, 400, "messages"),
         ({**BODY, "stream": True}, 400, "stream"),
         ({**BODY, "model": "nope"}, 404, "model"),
+        ({**BODY, "response_format": NONSENSE}, 400, "response_format"),
     ],
 )
 def test_a_mistake_is_refused_as_the_sync_route_would(batch: Batch, body: object, code: int, param: str | None) -> None:
@@ -237,6 +240,41 @@ def test_headers_that_cannot_be_followed_are_refused_and_nothing_is_stored(
 ) -> None:
     status_code, error, _ = submit(headers=headers, key_id=key_id)
     assert (status_code, error["error"]["code"], error["error"]["param"]) == (400, code, param)
+    assert not batch.objects.bodies
+    assert not batch.jobs.items
+
+
+@pytest.mark.parametrize("headers", [None, {"x-sluice-callback-url": ""}, {"x-sluice-callback-url": HOOK}])
+def test_who_is_to_be_called_back_can_be_said_in_the_body(batch: Batch, headers: dict[str, str] | None) -> None:
+    code, accepted, _ = submit({**BODY, "callback_url": HOOK}, headers=headers)
+    assert (code, accepted["callback_url"]) == (202, HOOK)
+    assert batch.jobs.items[accepted["id"]].callback_url == HOOK
+    work(batch)
+    assert status(accepted["id"])[1]["status"] == "completed"
+
+
+def test_a_body_that_names_nobody_leaves_it_to_the_header(batch: Batch) -> None:
+    _, accepted, _ = submit({**BODY, "callback_url": None}, headers={"x-sluice-callback-url": HOOK})
+    assert accepted["callback_url"] == HOOK
+    assert "callback_url" not in submit({**BODY, "callback_url": None})[1]
+
+
+@pytest.mark.parametrize(
+    ("url", "headers", "key_id", "code"),
+    [
+        ("http://example.com/", None, "key_1", "invalid_callback_url"),
+        ("https://127.0.0.1/", None, "key_1", "invalid_callback_url"),
+        ("", None, "key_1", "invalid_callback_url"),
+        (HOOK, None, "key_2", "webhook_secret_missing"),
+        (7, None, "key_1", "invalid_value"),
+        (HOOK, {"x-sluice-callback-url": f"{HOOK}/other"}, "key_1", "invalid_value"),
+    ],
+)
+def test_a_callback_in_the_body_that_cannot_be_is_refused_and_nothing_is_stored(
+    batch: Batch, url: object, headers: dict[str, str] | None, key_id: str, code: str
+) -> None:
+    answered, error, _ = submit({**BODY, "callback_url": url}, headers=headers, key_id=key_id)
+    assert (answered, error["error"]["code"], error["error"]["param"]) == (400, code, "callback_url")
     assert not batch.objects.bodies
     assert not batch.jobs.items
 

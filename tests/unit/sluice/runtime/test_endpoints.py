@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +27,7 @@ from sluice.domain.inference import (
 from sluice.domain.ports import ModelProvider
 from sluice.domain.routing import Target
 from sluice.domain.scoring import LeadScore, ScoreRequest, ScoreResult
+from sluice.runtime import endpoints as endpoints_module
 from sluice.runtime.endpoints import InferenceEndpoints
 from sluice.runtime.http import status_of
 from sluice.services.infer import Inference, RetryPolicy
@@ -173,6 +175,36 @@ def test_parsing_needs_nothing_to_answer_with() -> None:
     assert (task.model, task.operation) == ("embed", Operation.EMBED)
     with pytest.raises(RuntimeError):
         endpoints.answer(task, CALLER, mode=Mode.BATCH, deadline=Deadline.after(1))
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": "nonsense"}, {"$ref": "https://example.com/schema"}, {"$ref": "#/nowhere"}]
+)
+def test_a_schema_that_the_route_would_refuse_is_refused_when_it_is_parsed(schema: dict[str, Any]) -> None:
+    asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+    body = json.dumps({**BODIES["/v1/chat/completions"], **asked}).encode()
+    with pytest.raises(InvalidRequestError) as parsed:
+        InferenceEndpoints().parse("/v1/chat/completions", body)
+    with pytest.raises(InvalidRequestError) as answered:
+        World().answer("/v1/chat/completions", **asked)
+    assert (parsed.value.code, parsed.value.param) == ("invalid_json_schema", "response_format")
+    assert str(parsed.value) == str(answered.value)
+    assert (answered.value.code, answered.value.param) == (parsed.value.code, parsed.value.param)
+
+
+@pytest.mark.parametrize("wanted", [None, {"type": "text"}, {"type": "json_object"}])
+def test_a_body_without_a_schema_is_parsed_without_what_compiles_them(
+    monkeypatch: pytest.MonkeyPatch, wanted: dict[str, str] | None
+) -> None:
+    monkeypatch.setitem(sys.modules, "jsonschema_rs", None)
+    body = json.dumps({**BODIES["/v1/chat/completions"], "response_format": wanted}).encode()
+    assert InferenceEndpoints().parse("/v1/chat/completions", body).model == "auto"
+
+
+def test_who_answers_compiles_a_schema_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints_module, "check_schema", lambda _: pytest.fail("checked again"))
+    schema = {"name": "x", "schema": {"type": "string"}}
+    World().ask("/v1/chat/completions", response_format={"type": "json_schema", "json_schema": schema})
 
 
 def test_texts_of_many_are_embedded_by_one_call_and_told_apart() -> None:

@@ -132,6 +132,7 @@ def test_a_line_that_its_endpoint_will_refuse_fails_by_itself_later() -> None:
 
 
 def test_every_line_says_what_is_wrong_with_it() -> None:
+    nonsense = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}
     rows = [
         b"not json",
         json.dumps({"method": "POST", "url": URL, "body": HELLO}).encode(),
@@ -145,6 +146,7 @@ def test_every_line_says_what_is_wrong_with_it() -> None:
         json.dumps(request("f", HELLO | {"user": "x" * 2_000})).encode(),
         json.dumps(request("g", HELLO | {"stream": True})).encode(),
         json.dumps(request("h", HELLO | {"model": "embed"})).encode(),
+        json.dumps(request("i", HELLO | {"response_format": nonsense})).encode(),
         json.dumps(request("fine")).encode(),
     ]
     splitting = failed(b"\n".join(rows) + b"\n")
@@ -160,6 +162,7 @@ def test_every_line_says_what_is_wrong_with_it() -> None:
         (10, "line_too_long", None),
         (11, "unsupported_parameter", "body.stream"),
         (12, "unsupported_operation", "body.model"),
+        (13, "invalid_json_schema", "body.response_format"),
     ]
     assert splitting.chunks == []
 

@@ -19,6 +19,7 @@ from sluice.domain.scoring import ScoreRequest
 from sluice.domain.tasks import Task, TaskAnswer, TaskRequest
 from sluice.runtime import inference_headers
 from sluice.services.infer import Answer, Inference
+from sluice.services.structured_output import check_schema
 from sluice.wire.chat import ChatCompletionResponse, decode_chat_request
 from sluice.wire.classify import ClassifyResponse, parse_classify
 from sluice.wire.completions import CompletionResponse, parse_completion_request
@@ -77,6 +78,9 @@ class InferenceEndpoints:
                 param="endpoint",
             )
         request, asked = known.parse(body)
+        # To answer is to compile the schema: those who can check it then. Those who cannot must not let it through.
+        if self._inference is None and isinstance(request, ChatRequest):
+            check_schema(request)
         return Task(endpoint=endpoint, operation=known.operation, request=request, asked=asked)
 
     def answer(self, task: Task, caller: Caller, *, mode: Mode, deadline: Deadline) -> TaskAnswer:

@@ -83,6 +83,16 @@ def check_for(request: ChatRequest) -> OutputCheck | None:
     return OutputCheck(_compiled(_schema(request.response_format)))
 
 
+def check_schema(request: ChatRequest) -> None:
+    """See that :func:`check_for` will take the request's schema, if it has one.
+
+    :raises InvalidRequestError: as that does.
+    """
+    # Any JSON object needs no schema of the caller's, and so no library to compile one.
+    if request.response_format is not None and request.response_format.type == "json_schema":
+        check_for(request)
+
+
 def _schema(wanted: ResponseFormat) -> Mapping[str, Any]:
     if wanted.type == "json_object":
         return _JSON_OBJECT

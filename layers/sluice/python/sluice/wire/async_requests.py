@@ -10,12 +10,20 @@ from sluice.domain.jobs import AsyncJob, JobStatus, JobView
 from sluice.wire.chat import CompletionUsage
 from sluice.wire.failures import WorkError
 from sluice.wire.money import usd
+from sluice.wire.parsing import parse
 
 CALLBACK_HEADER: Final = "x-sluice-callback-url"
+CALLBACK_FIELD: Final = "callback_url"
 RESULT_TTL_HEADER: Final = "x-sluice-result-ttl"
 SHORTEST_RESULT_TTL_S: Final = 60
 _OBJECT: Final = "async.request"
 _ROUTE: Final = "/v1/async"
+
+
+class _Callback(msgspec.Struct, frozen=True):
+    """What a body may say beside what its sync route reads, which ignores it."""
+
+    callback_url: str | None = None
 
 
 class AsyncRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -101,6 +109,25 @@ class AsyncRequestList(msgspec.Struct, frozen=True, kw_only=True):
 def endpoint_of(resource: str) -> str:
     """The sync route that a route of asynchronous requests stands for: ``/v1/async/chat`` is for ``/v1/chat``."""
     return "/v1" + resource.removeprefix(_ROUTE)
+
+
+def callback_of(header: str | None, body: bytes) -> tuple[str, str] | None:
+    """The URL to call back, and which header or field it came in; ``None`` when nobody is to be called.
+
+    ``header`` is what the header of that name says. An empty one says nothing.
+
+    :raises InvalidRequestError: the header and the body name different ones, or the body is no JSON object.
+    """
+    field = parse(body, _Callback).callback_url
+    if not header:
+        return None if field is None else (field, CALLBACK_FIELD)
+    if field is not None and field != header:
+        raise InvalidRequestError(
+            f"'{CALLBACK_FIELD}' and the header '{CALLBACK_HEADER}' differ. Send one of them.",
+            code="invalid_value",
+            param=CALLBACK_FIELD,
+        )
+    return header, CALLBACK_HEADER
 
 
 def result_ttl_s(text: str | None, *, most: int) -> int | None:
