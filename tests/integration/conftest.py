@@ -35,5 +35,5 @@ def healthy(platform: Platform) -> Iterator[Platform]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes the platform down runs last, wherever its file sorts."""
+    """What needs the whole machine runs last, when it has it; then what takes the platform down."""
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)

@@ -2,7 +2,7 @@
 
 Worker processes are killed at random, a tenth of the provider's answers are errors, messages come twice and out of
 order, and the splitter and the assembler are each killed once in the middle of their work. SLUICE_CHAOS_LINES makes it
-longer or shorter, SLUICE_CHAOS_SEED repeats the order of its accidents.
+longer or shorter, SLUICE_CHAOS_KILLS more or less cruel; SLUICE_CHAOS_SEED repeats the order of its accidents.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
+import pytest
 
 from local.models.embeddings import Embedder
 from tests.integration.batches import EMBEDDINGS, begun, ended, jsonl, request, results, send
 from tests.integration.governance import Key, containers, kill, micro, settled
 from tests.integration.support import Platform
 
-if TYPE_CHECKING:
-    import pytest
-
 LINES = int(os.environ.get("SLUICE_CHAOS_LINES", "20000"))
+# On a slow machine a worker could be killed before it has done anything, for ever.
+KILLS = int(os.environ.get("SLUICE_CHAOS_KILLS", "20"))
 SEED = int(os.environ.get("SLUICE_CHAOS_SEED", "6"))
 MODEL = "openai/wordllama-256"
 # $0.02 for a million tokens.
@@ -76,29 +76,35 @@ class Chaos:
                 if accident():
                     return
 
-    def _meta(self) -> dict[str, Any]:
+    def meta(self) -> dict[str, Any]:
+        """The batch's item."""
         key = {"pk": {"S": f"BATCH#{self._batch_id}"}, "sk": {"S": "META"}}
         item = self._platform.table.get_item(TableName=self._platform.env["SLUICE_TABLE"], Key=key, ConsistentRead=True)
         return dict(item.get("Item", {}))
 
-    def _kill(self, function: str) -> bool:
-        found = containers(self._platform, function)
-        count = kill({self._random.choice(sorted(found, key=lambda process: process.pid))}) if found else 0
-        self.killed[function] += count
-        return bool(count)
-
     def _kill_splitter(self) -> bool:
-        meta = self._meta()
-        return meta["status"]["S"] == "validating" and "lease_until" in meta and self._kill("batch_splitter")
+        return self._kill_at_work("batch_splitter", "validating")
 
     def _kill_assembler(self) -> bool:
-        meta = self._meta()
-        return meta["status"]["S"] == "finalizing" and "lease_until" in meta and self._kill("batch_assembler")
+        return self._kill_at_work("batch_assembler", "finalizing")
+
+    def _kill_at_work(self, function: str, status: str) -> bool:
+        """Kill whoever holds the batch; whether it was still at it."""
+        if not self._is_held(status):
+            return False
+        kill(containers(self._platform, function))
+        self.killed[function] += self._is_held(status)
+        return bool(self.killed[function])
+
+    def _is_held(self, status: str) -> bool:
+        meta = self.meta()
+        return meta["status"]["S"] == status and "lease_until" in meta
 
     def _kill_a_worker(self) -> bool:
-        if self._meta()["status"]["S"] == "in_progress":
-            self._kill("batch_worker")
-        return False
+        found = containers(self._platform, "batch_worker")
+        if found and self.meta()["status"]["S"] == "in_progress":
+            self.killed["batch_worker"] += kill({self._random.choice(sorted(found, key=lambda process: process.pid))})
+        return self.killed["batch_worker"] >= KILLS
 
     def _repeat_messages(self) -> bool:
         items = self._platform.items(f"BATCH#{self._batch_id}")
@@ -115,6 +121,7 @@ class Chaos:
         return False
 
 
+@pytest.mark.last
 def test_nothing_is_lost_and_nothing_comes_twice(healthy: Platform, capsys: pytest.CaptureFixture[str]) -> None:
     key = Key.new(healthy, total_budget_usd="5")
     client = healthy.openai(key=key.secret)
@@ -133,6 +140,8 @@ def test_nothing_is_lost_and_nothing_comes_twice(healthy: Platform, capsys: pyte
             f"\nchaos: {LINES} lines in {took:.0f} s, killed {chaos.killed}, repeated {chaos.repeated} messages\n"
         )
     assert chaos.killed["batch_splitter"] == chaos.killed["batch_assembler"] == 1
+    # The splitter, the assembler, and who came after each of them.
+    assert int(chaos.meta()["attempts"]["N"]) >= 4
     assert chaos.killed["batch_worker"] >= 1
     assert chaos.repeated > 0
 

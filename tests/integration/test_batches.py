@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from openai import BadRequestError, NotFoundError, OpenAI
+from pyarrow import parquet
 
 from tests.integration.batches import (
     CHAT,
@@ -224,6 +227,38 @@ def test_a_large_file_comes_in_parts_and_goes_by_a_link(platform: Platform, clie
     done = ended(client, batch.id)
     assert done.status == "completed"
     assert len(results(client, done.output_file_id)) == 4_000
+
+
+def test_a_file_goes_straight_to_s3_by_presigned_parts(platform: Platform, client: OpenAI) -> None:
+    content = jsonl(request(f"q{number}", question(number)) for number in range(20))
+    asked = {"bytes": len(content), "filename": "input.jsonl", "mime_type": "application/jsonl", "purpose": "batch"}
+    upload = platform.call("POST", "/uploads", {**asked, "presigned": True}).body
+    [part] = upload["part_urls"]
+    put = urllib3.request("PUT", part["url"], body=content, retries=False)
+    assert put.status == 200, put.data
+    done = platform.call("POST", f"/uploads/{upload['id']}/complete", {"part_ids": []}).body
+    assert done["status"] == "completed", done
+    assert client.files.content(done["file"]["id"]).content == content
+    again = urllib3.request("PUT", part["url"], body=b"something else", retries=False)
+    assert client.files.content(done["file"]["id"]).content == content, again.status
+
+
+def test_vectors_come_as_one_parquet_file(client: OpenAI) -> None:
+    texts = {f"q{number}": f"Kayak {number} left pier {number % 97}." for number in range(3_000)}
+    lines = [
+        request(custom_id, {"model": "embed-static", "input": text}, url=EMBEDDINGS)
+        for custom_id, text in texts.items()
+    ]
+    done = ended(client, begun(client, jsonl(lines), endpoint=EMBEDDINGS, output_format="parquet").id)
+    assert done.status == "completed"
+    assert done.output_file_id is not None
+    rows = parquet.read_table(io.BytesIO(client.files.content(done.output_file_id).content)).to_pylist()
+    assert sorted(row["custom_id"] for row in rows) == sorted(texts)
+    found = {row["custom_id"]: row["embedding"] for row in rows}
+    some = [f"q{number}" for number in (0, 1_499, 2_999)]
+    told = client.embeddings.create(model="embed-static", input=[texts[custom_id] for custom_id in some]).data
+    for custom_id, one in zip(some, told, strict=True):
+        assert found[custom_id] == pytest.approx(one.embedding, abs=1e-6)
 
 
 # ---- Input that is not as it should be ----
@@ -446,3 +481,23 @@ def test_a_throttled_batch_waits_and_whoever_waits_for_an_answer_does_not(health
     assert (done.request_counts.completed, done.request_counts.failed) == (200, 0)
     assert done.completed_at is not None
     assert done.completed_at - done.created_at >= 10
+
+
+def test_whoever_waits_for_an_answer_gets_it_while_a_batch_takes_all_it_may(healthy: Platform, client: OpenAI) -> None:
+    target = "openai/extractive-v1"
+    healthy.fault("extractive-v1", kind="latency", seconds=1, protocol="openai")
+    batch = begun(client, jsonl(request(f"q{n}", question(n, model=target)) for n in range(600)))
+
+    def is_busy() -> bool | None:
+        pace = healthy.items(f"PACE#{target}")
+        return bool(pace and len(pace[0]["slots"]["M"]) >= 4) or None
+
+    eventually(is_busy, within_s=60, every_s=0.1, what="as many chunks as the window has room for are at work")
+    for _ in range(3):
+        asked = time.monotonic()
+        answer = healthy.call("POST", "/chat/completions", question(9, model=target))
+        assert (answer.status, answer.headers["x-sluice-attempts"]) == (200, "1")
+        assert time.monotonic() - asked < 4, "a second is the model's own"
+    assert client.batches.retrieve(batch.id).status == "in_progress"
+    healthy.end_faults()
+    assert ended(client, batch.id).status == "completed"

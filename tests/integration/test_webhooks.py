@@ -12,9 +12,12 @@ import pytest
 from openai import InvalidWebhookSignatureError
 from openai.types.webhooks import BatchCompletedWebhookEvent
 
-from tests.integration.batches import begun, ended, jsonl, question, request
-from tests.integration.governance import Key
-from tests.integration.support import Platform, eventually
+from tests.integration.batches import begun, ended, jsonl, question, queued, request
+from tests.integration.governance import Key, admin
+from tests.integration.support import Platform, eventually, local
+
+# `webhook_attempts` of the local platform.
+ATTEMPTS = 5
 
 
 @dataclass
@@ -98,6 +101,27 @@ def test_a_webhook_comes_again_until_it_is_taken_and_always_under_the_same_id(
     assert len({headers["webhook-id"] for headers, _ in received}) == 1
     assert all(job.body["id"].encode() in body for _, body in received)
     assert secret not in str(received)
+
+
+def test_a_webhook_that_nobody_took_is_sent_again_by_a_redrive(
+    platform: Platform, key: Key, secret: str, receiver: Receiver
+) -> None:
+    receiver.statuses = [500] * ATTEMPTS
+    headers = {"x-sluice-callback-url": receiver.url}
+    job = key.call("POST", "/async/chat/completions", question(3), headers=headers).body
+    first(receiver, ATTEMPTS)
+
+    def letter() -> dict[str, Any] | None:
+        told = admin(platform, "GET", "/queues/webhooks/dead-letters").body["data"]
+        return next((one for one in told if one["subject"] == job["id"]), None)
+
+    assert eventually(letter, within_s=60, what="its dead letter")["code"].startswith("webhook_")
+    eventually(lambda: queued(platform, "webhooks_dlq") or None, within_s=60, what="the message is in the DLQ")
+    redriven = local("redrive", "webhooks")
+    assert redriven.returncode == 0, redriven.stderr
+    received = first(receiver, ATTEMPTS + 1)
+    assert len({headers["webhook-id"] for headers, _ in received}) == 1
+    assert eventually(lambda: letter() is None or None, within_s=30, what="it is no dead letter any more")
 
 
 def test_no_callback_without_a_secret_to_sign_it(key: Key, receiver: Receiver) -> None:
