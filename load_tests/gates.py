@@ -93,10 +93,10 @@ def _errors(plan: Plan, tally: Tally) -> Verdict:
 def _latencies(plan: Plan, record: Record, stages: list[int]) -> Iterator[Verdict]:
     operations = plan.profile.operations
     for name, limit in plan.profile.limits.items():
-        mode = "sync" if name == OVERHEAD else name
-        tally = record.total(stages, [each for each in operations if operations[each].mode == mode])
+        gate = "sync" if name == OVERHEAD else name
+        tally = record.total(stages, [each for each in operations if operations[each].gate == gate])
         histogram = tally.overhead if name == OVERHEAD else tally.latency
-        if mode in {operation.mode for operation in operations.values()}:
+        if gate in {operation.gate for operation in operations.values()}:
             yield _latency(name, limit, histogram.percentile(95), histogram.percentile(99))
 
 

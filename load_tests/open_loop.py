@@ -17,7 +17,7 @@ import urllib3
 from gevent import Greenlet
 
 from load_tests.arrivals import Arrival, arrivals
-from load_tests.operations import Answer, Client, FailedError, Operation
+from load_tests.operations import Answer, Client, FailedError, Form, Operation
 from load_tests.plan import Plan
 from load_tests.record import Outcome, Record
 
@@ -39,14 +39,24 @@ class HttpClient:
 
     def __init__(self, url: str, key: str, *, seconds: float) -> None:
         self._url = url.rstrip("/")
-        self._headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        # Without a content type: urllib3 knows that of what it encodes, and the boundary of a form.
+        self._headers = {"authorization": f"Bearer {key}"}
         self._http = urllib3.PoolManager(maxsize=10_000, retries=False, timeout=seconds)
 
     def call(self, method: str, path: str, body: object = None) -> Answer:
         """One request; see `operations.Client`."""
+        form: dict[str, str | tuple[str, bytes]] | None = None
+        if isinstance(body, Form):
+            form = {**body.fields, "file": (body.filename, body.content)}
         try:
             answer = self._http.request(
-                method, self._url + path, headers=self._headers, json=body, redirect=False, retries=False
+                method,
+                self._url + path,
+                headers=self._headers,
+                json=None if form else body,
+                fields=form,
+                redirect=False,
+                retries=False,
             )
         except urllib3.exceptions.HTTPError as error:
             raise FailedError(type(error).__name__) from error

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from load_tests.arrivals import Stage
-from load_tests.operations import Operation
+from load_tests.operations import OPERATIONS, Operation
 from load_tests.profiles import OVERHEAD, PROFILES, Limit, Profile
 
 __all__ = ["Plan", "add_options"]
 
-_MODES = (*sorted({"sync", "batch", "workflow"}), OVERHEAD)
+_GATES = (*sorted({operation.gate for operation in OPERATIONS.values()}), OVERHEAD)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Plan:
         Whoever arrives last has the time of the slowest percent; a queue that grew during the stage is not forgiven.
         """
         end = sum(each.seconds for each in self.profile.stages[: stage + 1])
-        limit = self.profile.limits.get(operation.mode)
+        limit = self.profile.limits.get(operation.gate)
         return end + (limit.p99_ms / 1e3 if limit else operation.deadline_s)
 
     @property
@@ -70,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--limit",
         action="append",
         metavar="NAME=P95,P99",
-        help=f"ms; NAME is one of {', '.join(_MODES)}; may be repeated",
+        help=f"ms; NAME is one of {', '.join(_GATES)}; may be repeated",
     )
     parser.add_argument("--most-errors", type=float, default=0.001, help="share of arrivals that may fail")
     # Locust tells its workers of our options, of its own --users it does not.
@@ -105,6 +105,6 @@ def _number(value: float | str | None) -> float | None:
 def _limit(text: str) -> tuple[str, Limit]:
     name, _, numbers = text.partition("=")
     parts: Sequence[str] = numbers.split(",")
-    if name not in _MODES or len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
-        raise ValueError(f"--limit {text}: write NAME=P95,P99 in milliseconds, NAME being one of {', '.join(_MODES)}")
+    if name not in _GATES or len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
+        raise ValueError(f"--limit {text}: write NAME=P95,P99 in milliseconds, NAME being one of {', '.join(_GATES)}")
     return name, Limit(int(parts[0]), int(parts[1]))

@@ -10,7 +10,7 @@ from load_tests.operations import OPERATIONS, Operation
 
 __all__ = ["OVERHEAD", "PROFILES", "Limit", "Profile"]
 
-# Besides the three modes, a name that a limit may have: Sluice's own part of a synchronous answer.
+# Besides the gates of operations, a name that a limit may have: Sluice's own part of a synchronous answer.
 OVERHEAD = "overhead"
 
 
@@ -30,9 +30,9 @@ class Limit:
 class Profile:
     """A kind of load.
 
-    `mix` is the weight of each operation by name, `stages` the arrivals, `limits` what is judged, by mode or
-    `overhead`. A profile that `climbs` looks for the first stage that does not hold; the stages after it are left out.
-    A `watched` one also fails when memory or queues grow.
+    `mix` is the weight of each operation by name, `stages` the arrivals, `limits` what is judged, by gate of
+    the operations or `overhead`. A profile that `climbs` looks for the first stage that does not hold; the stages after
+    it are left out. A `watched` one also fails when memory or queues grow.
     """
 
     name: str
@@ -55,8 +55,18 @@ class Profile:
 
 
 _SYNC_MIX = {"chat": 4.0, "stream": 1.0, "embeddings": 2.0, "classify": 1.0, "score": 2.0}
-_FULL_MIX = {**_SYNC_MIX, "job": 1.0, "chain": 0.5}
-_LIMITS = {"sync": Limit(1500, 3000), "batch": Limit(5000, 10000), "workflow": Limit(5000, 10000)}
+# A file is twenty requests, so few of them will do; but about five a minute, or with some seeds there would be none,
+# and nothing to judge by their limit.
+_FULL_MIX = {**_SYNC_MIX, "job": 1.0, "chain": 0.5, "file": 0.5}
+_BATCH_MIX = {"job": 1.0, "file": 0.15}
+# In 20 minutes fewer will do: the local cloud keeps every line of them, and what it may keep for an arrival is judged.
+_SOAK_MIX = {**_FULL_MIX, "file": 0.1}
+_LIMITS = {
+    "sync": Limit(1500, 3000),
+    "batch": Limit(5000, 10000),
+    "file": Limit(10000, 20000),
+    "workflow": Limit(5000, 10000),
+}
 
 
 def _warm(rate: float, seconds: float, name: str = "steady") -> tuple[Stage, ...]:
@@ -74,7 +84,14 @@ PROFILES = {
     for profile in (
         Profile("sync", "chat, streams, embeddings, classification, scores", _SYNC_MIX, _warm(3, 60), _LIMITS),
         Profile(
-            "batch", "chat completions through the queue, asked for until done", {"job": 1.0}, _warm(1, 60), _LIMITS
+            "batch",
+            "chat completions through the queue and files of 20, asked for until done",
+            _BATCH_MIX,
+            _warm(1, 60),
+            _LIMITS,
+        ),
+        Profile(
+            "file", "files of 20 chat completions as batches, and nothing else", {"file": 1.0}, _warm(0.3, 60), _LIMITS
         ),
         Profile("workflow", "chains of two prompts, asked for until done", {"chain": 1.0}, _warm(0.5, 60), _LIMITS),
         Profile("mix", "all three modes at once", _FULL_MIX, _warm(2, 60), _LIMITS),
@@ -89,7 +106,7 @@ PROFILES = {
         Profile(
             "soak",
             "all three modes for 20 minutes, with an eye on memory and queues",
-            _FULL_MIX,
+            _SOAK_MIX,
             _warm(2, 1185),
             _LIMITS,
             watched=True,

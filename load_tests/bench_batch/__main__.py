@@ -1,7 +1,8 @@
 """`python -m load_tests.bench_batch` (`make bench-batch`): a batch of embeddings, timed, and checked line by line.
 
-A small batch goes before the large one: it starts the workers, and shows what memory they take with a file of a tenth
-of the size. The platform is the one of SLUICE_URL and SLUICE_API_KEY, else the local one that `make up` started.
+A small batch goes before the large one: it starts the workers, and shows what memory they take with a file of a
+quarter of the size. The platform is the one of SLUICE_URL and SLUICE_API_KEY, else the local one that `make up`
+started.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench-batch", description=__doc__)
     parser.add_argument("--lines", type=_positive, default=100_000, metavar="N", help="of the batch that is measured")
-    parser.add_argument("--first", type=int, metavar="N", help="lines of the batch before it (a tenth); 0 for none")
+    parser.add_argument("--first", type=int, metavar="N", help="lines of the batch before it (a quarter); 0 for none")
     parser.add_argument("--format", choices=["jsonl", "parquet"], default="jsonl", help="of the output")
     parser.add_argument("--model", default="embed-static", help="an alias or target that embeds with wordllama")
     parser.add_argument("--timeout", type=float, default=3600.0, metavar="S", help="for each batch to complete")
@@ -92,7 +93,8 @@ def _measure(options: argparse.Namespace, platform: Connection) -> list[Measured
         timeout=120,
         _strict_response_validation=True,
     )
-    first = options.lines // 10 if options.first is None else options.first
+    # Not less: by default it has to go up in parts, too, or nothing would compare the memory of `uploads`.
+    first = options.lines // 4 if options.first is None else options.first
     runs = []
     for count in (*((first,) if first else ()), options.lines):
         say(f"{count:,} lines")

@@ -418,10 +418,27 @@ def test_the_command_judges(
     monkeypatch.setattr(command, "run", fake)
     monkeypatch.setattr(command, "_ROOT", tmp_path)
     assert command.main(["--lines", "200"]) == code
-    assert [work.count for work in asked] == [20, 200]
+    assert [work.count for work in asked] == [50, 200]
     assert not any(work.folder.exists() for work in asked)
     assert (tmp_path / "load_tests" / "results" / "bench-batch.json").is_file()
     assert "200 of 200 lines" in capsys.readouterr().out or wrong
+
+
+def test_by_default_both_batches_go_up_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only the large one needs has nothing to be compared with."""
+    sizes: list[int] = []
+
+    def fake(client: object, work: Work, model: object, tell: object) -> Outcome:
+        sizes.append(lines.write(work.folder / "input.jsonl", min(work.count, 25_000), work.model))
+        return measured(work.count, 0).outcome
+
+    values = {"SLUICE_URL": "http://api.example/v1", "SLUICE_API_KEY": "k"}
+    monkeypatch.setattr(connection, "resolve", lambda *_: Connection(values, "here", None))
+    monkeypatch.setattr(command, "run", fake)
+    monkeypatch.setattr(command, "_ROOT", tmp_path)
+    assert command.main([]) == 0
+    assert len(sizes) == 2
+    assert min(sizes) > run._PART_BYTES
 
 
 def test_without_a_platform_there_is_nothing_to_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,14 @@ def test_each_mode_is_judged_by_its_own_limit() -> None:
     assert passed(mixed, add(record, 100, 900)) == [True, True, False, True]
 
 
+def test_a_file_is_judged_by_its_own_limit_and_not_by_that_of_jobs() -> None:
+    made = plan("batch", limits={"batch": Limit(1000, 1000), "file": Limit(5000, 5000)})
+    record = add(add(Record(), 100, 900, operation="job"), 100, 4000, operation="file")
+    assert passed(made, record) == [True, True, True, True]
+    # Among the jobs it would be one percent, which no percentile of theirs shows.
+    assert passed(made, add(record, 10, 6000, operation="file")) == [True, True, True, False]
+
+
 def test_the_platforms_own_part_has_a_limit_of_its_own() -> None:
     made = plan(limits={"sync": Limit(1000, 1000), "overhead": Limit(20, 20)})
     assert passed(made, add(Record(), 100, 500, overhead_ms=20)) == [True, True, True, True]

@@ -6,17 +6,21 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gevent
 import gevent.monkey
 import pytest
+import urllib3
 
 from load_tests.arrivals import Stage
-from load_tests.open_loop import OpenLoop
-from load_tests.operations import OPERATIONS, Answer, FailedError, Operation
+from load_tests.open_loop import HttpClient, OpenLoop
+from load_tests.operations import OPERATIONS, Answer, FailedError, Form, Operation
 from load_tests.plan import Plan
 from load_tests.profiles import PROFILES, Limit
 from load_tests.record import Outcome, Record, Tally
+from sluice.domain.files import FilePurpose
+from sluice.wire.files import file_of
 from tests.unit.load_tests.support import Platform
 
 
@@ -157,3 +161,58 @@ def test_a_steady_load_goes_on_however_many_are_in_flight() -> None:
 def test_a_process_makes_its_share_of_the_load(share: float) -> None:
     tally, _ = run(plan(Stage("x", 400, 0.5)), Slow(), share=share)
     assert abs(tally.offered - 200 * share) < 4 * (200 * share) ** 0.5
+
+
+# What goes over the wire.
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str], bytes | None]]:
+    """The URL, headers and body of each request, none of which goes anywhere."""
+    found: list[tuple[str, dict[str, str], bytes | None]] = []
+
+    def urlopen(_: object, method: str, url: str, **given: Any) -> urllib3.HTTPResponse:
+        headers = {name.lower(): value for name, value in given["headers"].items()}
+        found.append((f"{method} {url}", headers, given.get("body")))
+        return urllib3.HTTPResponse(b"{}", {"X-Name": "v"}, 200)
+
+    monkeypatch.setattr(urllib3.PoolManager, "urlopen", urlopen)
+    return found
+
+
+def test_a_body_goes_as_json(sent: list[tuple[str, dict[str, str], bytes | None]]) -> None:
+    answer = HttpClient("https://api.example/v1/", "k", seconds=1).call("POST", "/score", {"features": [1]})
+    assert answer == Answer(200, {"x-name": "v"}, b"{}")
+    headers = {"authorization": "Bearer k", "content-type": "application/json"}
+    assert sent == [("POST https://api.example/v1/score", headers, b'{"features":[1]}')]
+
+
+def test_a_form_goes_as_the_platform_reads_it(sent: list[tuple[str, dict[str, str], bytes | None]]) -> None:
+    HttpClient("https://api.example/v1", "k", seconds=1).call(
+        "POST", "/files", Form({"purpose": "batch"}, "i", b"{}\n")
+    )
+    [(_, headers, body)] = sent
+    new, content = file_of(headers["content-type"], body or b"")
+    assert (new.purpose, new.filename, content) == (FilePurpose.BATCH, "i", b"{}\n")
+    assert headers["authorization"] == "Bearer k"
+
+
+def test_a_question_has_no_body(sent: list[tuple[str, dict[str, str], bytes | None]]) -> None:
+    HttpClient("https://api.example/v1", "k", seconds=1).call("GET", "/batches/x")
+    assert sent == [("GET https://api.example/v1/batches/x", {"authorization": "Bearer k"}, None)]
+
+
+def test_a_batch_of_a_file_is_timed_until_its_output_is_read() -> None:
+    """Four calls of a tenth of a second each, and the pause before the first question."""
+
+    class Waiting(Slow):
+        def pause(self, seconds: float) -> None:
+            gevent.sleep(seconds)
+
+    profile = replace(PROFILES["file"], stages=(Stage("x", 20, 0.5),))
+    record = Record()
+    OpenLoop(Plan(profile, 3, Path("x"), 0), Waiting(lambda: 0.1), record, lambda *_: None).run()
+    tally = record.total([0], ["file"])
+    assert tally.offered == tally.achieved == len(tally.latency) > 0
+    assert tally.failed == 0
+    assert 850 < (tally.latency.percentile(50) or 0) < 2000

@@ -27,7 +27,7 @@ def test_the_mix_is_what_runs_when_nothing_is_said() -> None:
 def test_every_profile_is_a_plan(name: str) -> None:
     made = plan("--load-profile", name)
     assert made.profile.operations.keys() == made.profile.mix.keys()
-    assert {operation.mode for operation in made.profile.operations.values()} <= made.profile.limits.keys()
+    assert {operation.gate for operation in made.profile.operations.values()} <= made.profile.limits.keys()
     assert any(stage.judged for stage in made.profile.stages)
 
 
@@ -35,6 +35,22 @@ def test_there_is_a_profile_for_each_mode_and_for_all_of_them() -> None:
     modes = {name: {each.mode for each in profile.operations.values()} for name, profile in PROFILES.items()}
     assert (modes["sync"], modes["batch"], modes["workflow"]) == ({"sync"}, {"batch"}, {"workflow"})
     assert modes["mix"] == modes["soak"] == {"sync", "batch", "workflow"}
+
+
+def test_files_come_wherever_jobs_do_but_far_fewer() -> None:
+    for name in ("batch", "mix", "soak"):
+        assert 0 < PROFILES[name].mix["file"] <= PROFILES[name].mix["job"] / 2
+    # What the local cloud may keep for an arrival is judged, and a file is twenty of them.
+    assert PROFILES["soak"].mix["file"] <= PROFILES["mix"].mix["file"] / 5
+    assert PROFILES["file"].operations == {"file": OPERATIONS["file"]}
+
+
+@pytest.mark.parametrize("name", ["batch", "mix", "soak", "file"])
+def test_enough_files_come_for_their_limit_to_have_something_to_judge(name: str) -> None:
+    """A limit without a measurement fails a run: with less than 1 % of all seeds there is none."""
+    profile = PROFILES[name]
+    arrivals = sum(stage.rate * stage.seconds for stage in profile.stages if stage.judged)
+    assert arrivals * profile.mix["file"] / sum(profile.mix.values()) > 4.6
 
 
 def test_the_soak_lasts_twenty_minutes_and_is_watched() -> None:
@@ -58,6 +74,15 @@ def test_times_of_warm_up_and_load_are_set_apart() -> None:
 
 def test_the_warm_up_may_be_left_out() -> None:
     assert [each.judged for each in plan("--warm-up", "0").profile.stages] == [True]
+
+
+def test_a_file_has_a_limit_of_its_own_beside_that_of_jobs() -> None:
+    limits = plan("--limit", "file=7000,9000").profile.limits
+    assert limits["file"] == Limit(7000, 9000)
+    assert limits["batch"] == PROFILES["mix"].limits["batch"]
+    made = plan("--warm-up", "0", "--duration", "20", "--limit", "file=7000,9000")
+    assert made.latest_end(0, OPERATIONS["file"]) == 29
+    assert (OPERATIONS["file"].mode, OPERATIONS["job"].gate) == ("batch", "batch")
 
 
 def test_limits_are_set_one_by_one() -> None:
