@@ -351,6 +351,12 @@ def test_memory_may_not_follow_the_size_of_the_file(large: float, holds: bool) -
     assert [verdict.passed for verdict in found] == [holds]
 
 
+@pytest.mark.parametrize(("large", "holds"), [(188.0, True), (189.0, False)])
+def test_who_joins_pieces_may_take_what_eight_parts_take(large: float, holds: bool) -> None:
+    found = verdicts({"uploads": Peak(1, 60, 60)}, {"uploads": Peak(1, 60, large)})
+    assert [verdict.passed for verdict in found] == [holds]
+
+
 # What is said.
 
 
