@@ -366,17 +366,8 @@ class DynamoDBBatches:
 
     def renew_chunk(self, chunk: Chunk, *, now: int, lease_until: int) -> None:
         try:
-            self._update(
-                _partition(chunk.batch_id),
-                _chunk_key(chunk.number),
-                "SET #lease_until = :lease, #updated_at = :now",
-                condition="#attempts = :attempts AND #status = :running",
-                values={
-                    ":attempts": chunk.attempts,
-                    ":running": ChunkStatus.RUNNING.value,
-                    ":lease": lease_until,
-                    ":now": now,
-                },
+            self._update_claimed(
+                chunk, "SET #lease_until = :lease, #updated_at = :now", {":lease": lease_until, ":now": now}
             )
         except ConditionFailedError as failed:
             raise steps.overtaken() from failed
@@ -450,18 +441,10 @@ class DynamoDBBatches:
 
     def put_chunk_back(self, chunk: Chunk, *, now: int) -> None:
         try:
-            self._update(
-                _partition(chunk.batch_id),
-                _chunk_key(chunk.number),
+            self._update_claimed(
+                chunk,
                 "SET #status = :pending, #heard_of = :heard_of, #updated_at = :now REMOVE #lease_until, #claim",
-                condition="#attempts = :attempts AND #status = :running",
-                values={
-                    ":attempts": chunk.attempts,
-                    ":heard_of": chunk.heard_of + 1,
-                    ":running": ChunkStatus.RUNNING.value,
-                    ":pending": ChunkStatus.PENDING.value,
-                    ":now": now,
-                },
+                {":pending": ChunkStatus.PENDING.value, ":heard_of": chunk.heard_of + 1, ":now": now},
             )
         except ConditionFailedError as failed:
             stored = chunk_from_item(_found(failed, "chunk"))
@@ -473,6 +456,16 @@ class DynamoDBBatches:
         self._park(_partition(batch_id), _chunk_key(number), "#status <> :ended", ended, now=now)
 
     # ---- The table ----
+
+    def _update_claimed(self, chunk: Chunk, expression: str, values: Item) -> None:
+        """Change a chunk, as long as this attempt has it."""
+        self._update(
+            _partition(chunk.batch_id),
+            _chunk_key(chunk.number),
+            expression,
+            condition="#attempts = :attempts AND #status = :running",
+            values={**values, ":attempts": chunk.attempts, ":running": ChunkStatus.RUNNING.value},
+        )
 
     def _park(self, pk: str, sk: str, condition: str, values: Item, *, now: int) -> None:
         try:

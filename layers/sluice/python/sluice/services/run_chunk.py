@@ -187,8 +187,11 @@ class RunChunk:
             claimed = self._claimed(delivery.pointer, deadline)
             if claimed is None:
                 return Done()
-            attempt = _Attempt(*claimed, renew_at=self._clock() + self._settings.lease_s * RENEW_SHARE)
-            attempt.trusted = delivery.pointer.redriven and delivery.tries == 1
+            attempt = _Attempt(
+                *claimed,
+                renew_at=self._clock() + self._settings.lease_s * RENEW_SHARE,
+                trusted=delivery.pointer.redriven and delivery.tries == 1,
+            )
             wait_s = self._attempted(attempt, deadline, start_needs_s)
             if wait_s is None:
                 return Done()
@@ -491,11 +494,11 @@ class _Attempt:
     can be worked on now, however many workers it has cost.
     """
 
-    def __init__(self, batch: Batch, chunk: Chunk, *, renew_at: float) -> None:
+    def __init__(self, batch: Batch, chunk: Chunk, *, renew_at: float, trusted: bool) -> None:
         self.batch = batch
         self.chunk = chunk
         self.renew_at = renew_at
-        self.trusted = False
+        self.trusted = trusted
         self.log = ChunkLog()
         self.funds = ChunkFunds(chunk.held_micro_usd)
         self.results: PartResults | None = None
