@@ -1753,6 +1753,15 @@ def test_items_are_forgotten_with_their_batch_and_bits_are_bytes(real: RealWorld
     assert (meta["gsi1pk"], meta["gsi1sk"]) == (f"BATCHES#{real.key_id}", f"{NOW:012d}#{batch.id}")
 
 
+def test_attempts_from_before_they_were_counted_are_no_lost_workers(real: RealWorld) -> None:
+    batch = real.begun([3, 1])
+    sk = f"{CHUNK_PREFIX}00000000"
+    real.table.update(f"{PREFIX}{batch.id}", sk, "SET attempts = :twelve REMOVE heard_of", values={":twelve": 12})
+
+    assert real.take(batch, 0).lost == 0
+    assert real.take(batch, 0, now=NOW + 60).lost == 1
+
+
 def test_what_is_out_is_found_with_few_reads(real: RealWorld) -> None:
     batch = real.begun([1] * 64, window=2, money="0.1")
     for number in range(0, 40, 2):
