@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +140,12 @@ def says(question: str, context: str = "") -> list[Any]:
 def user(text: str) -> list[Any]:
     """A conversation in Bedrock's shape."""
     return [{"role": "user", "content": [{"text": text}]}]
+
+
+def drained(stream: Any) -> Iterator[Any]:
+    """The items of a client's stream, whose connection is closed whatever ends it."""
+    with closing(stream):
+        yield from stream
 
 
 def eventually(probe: Any, *, within_s: float, what: str) -> None:

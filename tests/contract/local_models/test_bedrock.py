@@ -9,14 +9,14 @@ import pytest
 from botocore.eventstream import EventStreamBuffer
 from botocore.exceptions import ClientError
 
-from tests.contract.local_models.support import CHAT, EMBEDDINGS, Server, user
+from tests.contract.local_models.support import CHAT, EMBEDDINGS, Server, drained, user
 
 CONTEXT = "The ferry leaves at seven. Bicycles travel free of charge. Dogs need a lead."
 QUESTION = f"{CONTEXT} Do bicycles cost anything?"
 
 
 def stream(server: Server, **request: Any) -> list[dict[str, Any]]:
-    return [dict(event) for event in server.bedrock.converse_stream(modelId=CHAT, **request)["stream"]]
+    return [dict(event) for event in drained(server.bedrock.converse_stream(modelId=CHAT, **request)["stream"])]
 
 
 def refusal(server: Server, **request: Any) -> tuple[str, int, str]:
@@ -129,7 +129,7 @@ def test_a_stream_honours_max_tokens(server: Server) -> None:
 )
 def test_a_model_is_named_by_id_or_arn(server: Server, model: str) -> None:
     assert server.bedrock.converse(modelId=model, messages=user(QUESTION))["stopReason"] == "end_turn"
-    assert list(server.bedrock.converse_stream(modelId=model, messages=user(QUESTION))["stream"])
+    assert list(drained(server.bedrock.converse_stream(modelId=model, messages=user(QUESTION))["stream"]))
 
 
 @pytest.mark.parametrize(

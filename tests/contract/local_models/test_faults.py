@@ -6,7 +6,6 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,7 +21,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import IncompleteRead, InvalidChunkLength, ProtocolError
 
-from tests.contract.local_models.support import CHAT, EMBEDDINGS, KEY, SCORER, Server, eventually, says, user
+from tests.contract.local_models.support import CHAT, EMBEDDINGS, KEY, SCORER, Server, drained, eventually, says, user
 
 CONTEXT = "The ferry leaves at seven. Bicycles travel free of charge. Dogs need a lead."
 BIKES = says("Do bicycles cost anything?", CONTEXT)
@@ -56,12 +55,6 @@ def chat(server: Server) -> Any:
 
 def chat_stream(server: Server) -> Iterator[Any]:
     return drained(server.openai().chat.completions.create(model=CHAT, messages=BIKES, stream=True))
-
-
-def drained(stream: Any) -> Iterator[Any]:
-    """The items of a client's stream, whose connection is closed whatever ends it."""
-    with closing(stream):
-        yield from stream
 
 
 def embed(server: Server) -> Any:

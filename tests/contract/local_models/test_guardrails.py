@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.contract.local_models.support import CHAT, Server, user
+from tests.contract.local_models.support import CHAT, Server, drained, user
 
 FINANCE: dict[str, Any] = {
     "version": "1",
@@ -91,7 +91,9 @@ def test_a_stream_is_held_back_until_it_is_cleared(server: Server) -> None:
         "messages": user("What is the name of the stranger?"),
         "guardrailConfig": CONFIG,
     }
-    events: list[dict[str, Any]] = [dict(event) for event in server.bedrock.converse_stream(**arguments)["stream"]]
+    events: list[dict[str, Any]] = [
+        dict(event) for event in drained(server.bedrock.converse_stream(**arguments)["stream"])
+    ]
     text = "".join(e["contentBlockDelta"]["delta"]["text"] for e in events if "contentBlockDelta" in e)
     assert text == "I have to keep that to myself."
     assert next(e["messageStop"]["stopReason"] for e in events if "messageStop" in e) == "guardrail_intervened"

@@ -11,7 +11,7 @@ import openai
 import pytest
 from botocore.exceptions import ClientError, EventStreamError
 
-from tests.contract.local_models.support import CHAT, EMBEDDINGS, KEY, Server, running, says, user
+from tests.contract.local_models.support import CHAT, EMBEDDINGS, KEY, Server, drained, running, says, user
 
 CONTEXT = "The ferry leaves at seven. Bicycles travel free of charge. Dogs need a lead."
 BIKES = says("Do bicycles cost anything?", CONTEXT)
@@ -56,7 +56,7 @@ def test_streams_are_forwarded_in_each_protocol(gateway: Server, server: Server)
     )
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == ANSWER
     assert chunks[-1].usage is not None
-    events = list(gateway.bedrock.converse_stream(modelId=CHAT, messages=user(BIKES[0]["content"]))["stream"])
+    events = list(drained(gateway.bedrock.converse_stream(modelId=CHAT, messages=user(BIKES[0]["content"]))["stream"]))
     assert [next(iter(event)) for event in events][-3:] == ["contentBlockStop", "messageStop", "metadata"]
     assert server.calls(CHAT) == 2
 
@@ -98,9 +98,9 @@ def test_the_upstreams_failure_is_passed_on(gateway: Server, server: Server) -> 
 def test_an_upstream_that_breaks_off_ends_the_stream_with_an_error(gateway: Server, server: Server) -> None:
     server.fault(CHAT, kind="cut_stream", after_tokens=2)
     with pytest.raises(openai.APIError, match="unavailable"):
-        list(gateway.openai().chat.completions.create(model=CHAT, messages=BIKES, stream=True))
+        list(drained(gateway.openai().chat.completions.create(model=CHAT, messages=BIKES, stream=True)))
     with pytest.raises(EventStreamError, match="unavailable"):
-        list(gateway.bedrock.converse_stream(modelId=CHAT, messages=user(BIKES[0]["content"]))["stream"])
+        list(drained(gateway.bedrock.converse_stream(modelId=CHAT, messages=user(BIKES[0]["content"]))["stream"]))
     with pytest.raises(openai.InternalServerError):
         gateway.openai().chat.completions.create(model=CHAT, messages=BIKES)
 
