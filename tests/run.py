@@ -1,12 +1,13 @@
 """`python -m tests.run check|test`: runs the targets of `make check` or `make test`, two at a time.
 
-A target's output is printed whole, when it ends and only if it failed, so two never mix. All of them run, also after a
-failure. The last line counts tests; a check counts as one.
+A target's output is printed when it ends and only if it failed, so two never mix: first which tests failed, then all of
+it but the progress. All of them run, also after a failure. The last line counts tests; a check counts as one.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,8 @@ _CHECKS = ("type", "checkov", "validate", "lint", "security", "workflows", "impo
 # The longest first, as it waits more than it works; then what keeps the other core busy longest.
 _TESTS = ("test-integration", "test-packaging", "test-infra", "test-unit", "test-contract")
 _SIDE_BY_SIDE = 2
+# As pytest tells how far it is: a letter for each test, then a share of all.
+_PROGRESS = re.compile(r"[.sxXFE]+ +\[ *\d+%\]")
 
 
 @dataclass
@@ -117,7 +120,10 @@ def _show(outcome: Outcome) -> None:
     remark = lines[-1].strip("= ") if lines and outcome.target in _TESTS and not outcome.failed else ""
     print(f"{word:<4} {outcome.target:<17} {outcome.seconds:6.1f} s  {remark}", flush=True)
     if outcome.failed:
-        print("\n".join(f"     | {line}" for line in lines), flush=True)
+        told = [line for line in lines if not _PROGRESS.fullmatch(line)]
+        # Stable, so that only pytest's summary of failures changes its place.
+        told.sort(key=lambda line: not line.startswith(("FAILED ", "ERROR ")))
+        print("\n".join(f"     | {line}" for line in told), flush=True)
 
 
 def main(what: str) -> int:
