@@ -26,8 +26,8 @@ _CHECKS = ("type", "checkov", "validate", "lint", "security", "workflows", "impo
 # The longest first, as it waits more than it works; then what keeps the other core busy longest.
 _TESTS = ("test-integration", "test-packaging", "test-infra", "test-unit", "test-contract")
 _SIDE_BY_SIDE = 2
-# As pytest tells how far it is: a letter for each test, then a share of all.
-_PROGRESS = re.compile(r"[.sxXFE]+ +\[ *\d+%\]")
+# As pytest tells how far it is: a letter for each test, and at the end of a line a share of all.
+_PROGRESS = re.compile(r"[.sxXFE]+( +\[ *\d+%\])?")
 
 
 @dataclass

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -21,7 +22,8 @@ def platform() -> Iterator[Platform]:
         pytest.exit(f"the test platform did not come up:\n{up.stdout[-6000:]}\n{up.stderr[-3000:]}", returncode=1)
     lines = (STATE / "env").read_text().splitlines()
     env = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-    yield Platform(env)
+    with closing(Platform(env)) as connected:
+        yield connected
     if not os.environ.get("SLUICE_KEEP_TEST_PLATFORM"):
         local("down")
 

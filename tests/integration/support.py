@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 import boto3
@@ -60,6 +61,8 @@ class Platform:
         """``env`` holds the lines of the instance's ``env`` file."""
         self.env = env
         self._http = urllib3.PoolManager(retries=False, timeout=60, maxsize=64)
+        self._openai: dict[tuple[str, bool], OpenAI] = {}
+        self._making = Lock()
 
     @property
     def url(self) -> str:
@@ -92,13 +95,26 @@ class Platform:
         return make(service, endpoint_url=self.env["AWS_ENDPOINT_URL"])
 
     def openai(self, *, key: str | None = None, strict: bool = True) -> OpenAI:
-        """The official client, with every answer checked against its own types and no retries to hide a failure."""
-        return OpenAI(
-            base_url=self.env["OPENAI_BASE_URL"],
-            api_key=key or self.key,
-            max_retries=0,
-            _strict_response_validation=strict,
-        )
+        """The official client, with every answer checked against its own types and no retries to hide a failure.
+
+        One for each key, closed at the end: nobody would close a new one for each call.
+        """
+        asked = key or self.key, strict
+        with self._making:
+            if asked not in self._openai:
+                self._openai[asked] = OpenAI(
+                    base_url=self.env["OPENAI_BASE_URL"],
+                    api_key=asked[0],
+                    max_retries=0,
+                    _strict_response_validation=strict,
+                )
+            return self._openai[asked]
+
+    def close(self) -> None:
+        """Close what is connected to the platform."""
+        self._http.clear()
+        for client in self._openai.values():
+            client.close()
 
     def call(
         self,
