@@ -123,6 +123,19 @@ resource "aws_wafv2_web_acl" "this" {
       managed_rule_group_statement {
         vendor_name = "AWS"
         name        = "AWSManagedRulesKnownBadInputsRuleSet"
+
+        # Likewise: a prompt may ask about ${jndi:…}. What comes in headers, paths and queries stays blocked.
+        dynamic "rule_action_override" {
+          for_each = ["Log4JRCE_BODY", "JavaDeserializationRCE_BODY", "ReactJSRCE_BODY"]
+
+          content {
+            name = rule_action_override.value
+
+            action_to_use {
+              count {}
+            }
+          }
+        }
       }
     }
 

@@ -230,6 +230,24 @@ data "aws_iam_policy_document" "write_keys" {
       values   = ["KEY#*"]
     }
   }
+
+  statement {
+    sid       = "WriteKeysWithAudit"
+    actions   = ["dynamodb:PutItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["KEY#*", "AUDIT#*"]
+    }
+
+    condition {
+      test     = "ForAnyValue:StringEquals"
+      variable = "dynamodb:EnclosingOperation"
+      values   = ["TransactWriteItems"]
+    }
+  }
 }
 
 data "aws_iam_policy_document" "record_actions" {
@@ -382,6 +400,7 @@ module "governance_functions" {
   policies    = each.value.policies
   platform    = local.function_platforms[each.key]
 
+  snap_start              = contains(var.snap_start, each.key)
   reserved_concurrency    = lookup(var.reserved_concurrency, each.key, null)
   provisioned_concurrency = lookup(var.provisioned_concurrency, each.key, 0)
 }

@@ -88,7 +88,9 @@ locals {
     }
     webhook_sender = {
       description = "Queue consumer: tells callers' own servers what has ended, signed, until it is taken."
-      timeout     = local.webhook_sender_timeout_seconds
+      # Sends to the queue that feeds it (ADR 36).
+      recursive_loop = "Allow"
+      timeout        = local.webhook_sender_timeout_seconds
       environment = {
         TABLE_NAME              = module.table.name
         QUEUE_URL               = module.webhook_queue.url
@@ -119,21 +121,17 @@ resource "aws_sns_topic" "completion" {
   kms_master_key_id = module.key.arn
 }
 
+# Without a condition, which would be the rule: "You can't use Condition blocks in Amazon SNS topic policies for
+# EventBridge" (https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html#eb-sns-permissions).
 data "aws_iam_policy_document" "completion" {
   statement {
-    sid       = "EventsOfThisRule"
+    sid       = "Events"
     actions   = ["sns:Publish"]
     resources = [local.completion_topic_arn]
 
     principals {
       type        = "Service"
       identifiers = ["events.amazonaws.com"]
-    }
-
-    condition {
-      test     = "ArnEquals"
-      variable = "aws:SourceArn"
-      values   = [for rule, arn in module.event_bus.rule_arns : arn if rule == "completion"]
     }
   }
 }
@@ -225,6 +223,8 @@ module "webhook_functions" {
   policies    = each.value.policies
   platform    = local.function_platforms[each.key]
 
+  snap_start              = contains(var.snap_start, each.key)
+  recursive_loop          = try(each.value.recursive_loop, "Terminate")
   reserved_concurrency    = lookup(var.reserved_concurrency, each.key, null)
   provisioned_concurrency = lookup(var.provisioned_concurrency, each.key, 0)
 }

@@ -129,6 +129,7 @@ locals {
           "lambda:GetAlias",
           "lambda:GetFunctionEventInvokeConfig",
           "lambda:GetPolicy",
+          "lambda:GetFunctionRecursionConfig",
           "lambda:GetFunctionUrlConfig",
           "lambda:ListVersionsByFunction",
           "lambda:ListTags",
@@ -145,6 +146,7 @@ locals {
           "lambda:DeleteProvisionedConcurrencyConfig",
           "lambda:PutFunctionEventInvokeConfig",
           "lambda:DeleteFunctionEventInvokeConfig",
+          "lambda:PutFunctionRecursionConfig",
           "lambda:CreateAlias",
           "lambda:UpdateAlias",
           "lambda:DeleteAlias",
@@ -242,7 +244,6 @@ locals {
         resources = ["${local.arn}:sns:${local.here}:${local.prefix}-*"]
         read = [
           "sns:GetTopicAttributes",
-          "sns:GetSubscriptionAttributes",
           "sns:ListTagsForResource",
           "sns:ListSubscriptionsByTopic",
         ]
@@ -251,7 +252,6 @@ locals {
           "sns:DeleteTopic",
           "sns:SetTopicAttributes",
           "sns:Subscribe",
-          "sns:Unsubscribe",
           "sns:TagResource",
           "sns:UntagResource",
         ]
@@ -349,8 +349,10 @@ data "aws_iam_policy_document" "read_rest" {
     actions   = ["s3:ListBucket"]
     resources = [module.state.arn]
 
+    # Whether a state that is looked for is not there yet, or may not be read, S3 says only to whoever may list; and
+    # who asks for an object names no prefix.
     condition {
-      test     = "StringLike"
+      test     = "StringLikeIfExists"
       variable = "s3:prefix"
       values   = ["${var.environment}/*"]
     }
@@ -445,6 +447,7 @@ data "aws_iam_policy_document" "read_rest" {
       "logs:DescribeLogGroups",
       "lambda:ListEventSourceMappings",
       "lambda:ListLayerVersions",
+      "sns:GetSubscriptionAttributes",
       "states:ValidateStateMachineDefinition",
     ]
     # AWS authorises these on everything only.
@@ -463,8 +466,8 @@ data "aws_iam_policy_document" "read_rest" {
 }
 
 data "aws_iam_policy_document" "write_rest" {
-  #checkov:skip=CKV_AWS_111:Log delivery and the creation of a key have no resource-level permissions.
-  #checkov:skip=CKV_AWS_356:Log delivery and the creation of a key have no resource-level permissions.
+  #checkov:skip=CKV_AWS_111:Log delivery, subscriptions, and the creation of keys and mappings have no resource-level permissions.
+  #checkov:skip=CKV_AWS_356:Log delivery, subscriptions, and the creation of keys and mappings have no resource-level permissions.
   statement {
     sid       = "WriteState"
     actions   = ["s3:PutObject"]
@@ -495,14 +498,22 @@ data "aws_iam_policy_document" "write_rest" {
     }
   }
 
-  # A mapping has an id only; the function that it feeds says whose it is.
+  # A mapping has an id only, and none before it is made; the function that it feeds says whose it is.
   statement {
-    sid = "WriteMappings"
-    actions = [
-      "lambda:CreateEventSourceMapping",
-      "lambda:UpdateEventSourceMapping",
-      "lambda:DeleteEventSourceMapping",
-    ]
+    sid       = "CreateMappings"
+    actions   = ["lambda:CreateEventSourceMapping"]
+    resources = ["*"]
+
+    condition {
+      test     = "ArnLike"
+      variable = "lambda:FunctionArn"
+      values   = [local.function_arns, "${local.function_arns}:*"]
+    }
+  }
+
+  statement {
+    sid       = "WriteMappings"
+    actions   = ["lambda:UpdateEventSourceMapping", "lambda:DeleteEventSourceMapping"]
     resources = ["${local.arn}:lambda:${local.here}:event-source-mapping:*"]
 
     condition {
@@ -570,6 +581,13 @@ data "aws_iam_policy_document" "write_rest" {
     sid       = "WriteAlias"
     actions   = ["kms:CreateAlias", "kms:DeleteAlias", "kms:UpdateAlias"]
     resources = ["${local.arn}:kms:${local.here}:alias/${local.prefix}"]
+  }
+
+  statement {
+    sid     = "Unsubscribe"
+    actions = ["sns:Unsubscribe"]
+    # Unlike its topic, a subscription is no resource to IAM.
+    resources = ["*"]
   }
 
   statement {
@@ -653,6 +671,8 @@ data "aws_iam_policy_document" "write_roles" {
     actions = [
       "iam:DeleteRole",
       "iam:UpdateRole",
+      # What the provider calls when a description has changed.
+      "iam:UpdateRoleDescription",
       "iam:UpdateAssumeRolePolicy",
       "iam:TagRole",
       "iam:UntagRole",
@@ -695,9 +715,11 @@ data "aws_iam_policy_document" "boundary" {
     sid = "Data"
     actions = [
       "dynamodb:GetItem",
+      "dynamodb:BatchGetItem",
       "dynamodb:PutItem",
       "dynamodb:UpdateItem",
       "dynamodb:DeleteItem",
+      "dynamodb:ConditionCheckItem",
       "dynamodb:Query",
       "dynamodb:DescribeStream",
       "dynamodb:GetRecords",
@@ -708,8 +730,14 @@ data "aws_iam_policy_document" "boundary" {
   }
 
   statement {
-    sid       = "Objects"
-    actions   = ["s3:GetObject", "s3:PutObject"]
+    sid = "Objects"
+    actions = [
+      "s3:GetObject",
+      "s3:PutObject",
+      "s3:DeleteObject",
+      "s3:AbortMultipartUpload",
+      "s3:ListMultipartUploadParts",
+    ]
     resources = ["${local.data_bucket_arn}/*"]
   }
 
@@ -749,11 +777,23 @@ data "aws_iam_policy_document" "boundary" {
 
   statement {
     sid     = "Models"
-    actions = ["bedrock:InvokeModel"]
+    actions = ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"]
     resources = [
       "${local.arn}:bedrock:*::foundation-model/*",
       "${local.arn}:bedrock:*:${local.account_id}:inference-profile/*",
     ]
+  }
+
+  statement {
+    sid       = "Guardrails"
+    actions   = ["bedrock:ApplyGuardrail"]
+    resources = ["${local.arn}:bedrock:${local.here}:guardrail/*"]
+  }
+
+  statement {
+    sid       = "Endpoints"
+    actions   = ["sagemaker:InvokeEndpoint"]
+    resources = ["${local.arn}:sagemaker:${local.here}:endpoint/*"]
   }
 
   statement {

@@ -84,7 +84,6 @@ log_retention_days               = 7
 event_archive_days               = 7
 request_log_ttl_days             = 14
 result_ttl_days                  = 7
-snap_start                       = false
 alarms_enabled                   = false
 deletion_protection              = false
 secret_recovery_window_days      = 0

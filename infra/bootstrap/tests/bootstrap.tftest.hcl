@@ -105,13 +105,51 @@ run "names_everything_it_can" {
     error_message = "No statement may be about everything."
   }
 
-  # What AWS authorises on everything only: lists, the creation of a key (kept to this environment's tags), log delivery.
+  # What AWS authorises on everything only: lists, the creation of a key (kept to this environment's tags) or of a mapping
+  # (kept to its functions), subscriptions, log delivery.
   assert {
     condition = toset([
       for statement in concat(data.aws_iam_policy_document.read_rest.statement, data.aws_iam_policy_document.write_rest.statement) : statement.sid
       if contains(statement.resources, "*")
-    ]) == toset(["ListAndValidate", "CreateKey", "DeliverLogs"])
+    ]) == toset(["ListAndValidate", "CreateKey", "CreateMappings", "Unsubscribe", "DeliverLogs"])
     error_message = "A statement about everything must be one of those that cannot be narrower."
+  }
+
+  assert {
+    condition = alltrue([
+      for statement in data.aws_iam_policy_document.write_rest.statement : one(statement.condition).variable == "lambda:FunctionArn" && one(statement.condition).values == tolist([local.function_arns, "${local.function_arns}:*"])
+      if anytrue([for action in statement.actions : endswith(action, "EventSourceMapping")])
+    ])
+    error_message = "Mappings may be made and changed for functions of the environment only."
+  }
+}
+
+# Whether an action is authorised on everything only stands in the Service Authorization Reference. A statement that names
+# a resource for it grants nothing.
+run "names_nothing_where_aws_has_nothing_to_name" {
+  command = apply
+
+  assert {
+    condition = alltrue(flatten([
+      for document in concat(
+        values(data.aws_iam_policy_document.read),
+        values(data.aws_iam_policy_document.write),
+        [data.aws_iam_policy_document.read_rest, data.aws_iam_policy_document.write_rest],
+        ) : [
+        for statement in document.statement : [
+          for action in statement.actions : statement.resources == toset(["*"])
+          if contains(["lambda:CreateEventSourceMapping", "sns:GetSubscriptionAttributes", "sns:Unsubscribe", "kms:CreateKey"], action)
+        ]
+      ]
+    ]))
+    error_message = "What AWS authorises on everything only must be granted on everything."
+  }
+
+  assert {
+    condition = one([
+      for statement in data.aws_iam_policy_document.read_rest.statement : one(statement.condition).test if statement.sid == "FindState"
+    ]) == "StringLikeIfExists"
+    error_message = "A state that does not exist yet must be told from one that may not be read."
   }
 }
 

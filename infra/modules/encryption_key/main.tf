@@ -81,6 +81,30 @@ data "aws_iam_policy_document" "this" {
       }
     }
   }
+
+  # EventBridge does not say for whom it publishes to an encrypted topic: with aws:SourceAccount or aws:SourceArn nothing
+  # would arrive (https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html). What SNS says is the topic.
+  dynamic "statement" {
+    for_each = length(var.event_topic_arns) == 0 ? [] : ["PublishEventsToTopics"]
+
+    content {
+      sid     = statement.value
+      actions = ["kms:Decrypt", "kms:GenerateDataKey"]
+      # In a key policy `*` is the key that it belongs to.
+      resources = ["*"]
+
+      principals {
+        type        = "Service"
+        identifiers = ["events.amazonaws.com"]
+      }
+
+      condition {
+        test     = "ArnEquals"
+        variable = "kms:EncryptionContext:aws:sns:topicArn"
+        values   = var.event_topic_arns
+      }
+    }
+  }
 }
 
 resource "aws_kms_key" "this" {

@@ -50,3 +50,15 @@ variable "service_principals" {
     error_message = "Every label must have letters only and every service principal must end in .amazonaws.com."
   }
 }
+
+variable "event_topic_arns" {
+  description = "SNS topics encrypted with the key that rules of EventBridge publish to."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.event_topic_arns : can(regex("^arn:[a-z-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$", arn))])
+    error_message = "Every topic must be given by its whole ARN, without wildcards."
+  }
+}

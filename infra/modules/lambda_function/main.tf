@@ -11,7 +11,7 @@ locals {
   package_sha256 = fileexists(var.package) ? filesha256(var.package) : "missing"
 
   # Provisioned concurrency and SnapStart exclude each other; the warmer of the two wins.
-  snap_start = var.platform.snap_start && var.provisioned_concurrency == 0
+  snap_start = var.snap_start && var.provisioned_concurrency == 0
 
   policies = merge(var.policies, {
     logs = data.aws_iam_policy_document.logs.json
@@ -179,6 +179,14 @@ resource "aws_lambda_provisioned_concurrency_config" "this" {
   function_name                     = aws_lambda_function.this.function_name
   qualifier                         = aws_lambda_alias.this.name
   provisioned_concurrent_executions = var.provisioned_concurrency
+}
+
+# Without this Lambda stops, at about the sixteenth link, a chain of messages that lead to one another.
+resource "aws_lambda_function_recursion_config" "this" {
+  count = var.recursive_loop == "Terminate" ? 0 : 1
+
+  function_name  = aws_lambda_function.this.function_name
+  recursive_loop = var.recursive_loop
 }
 
 # ---- Alarms ----

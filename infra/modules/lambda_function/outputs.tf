@@ -17,6 +17,16 @@ output "environment" {
   value       = one(aws_lambda_function.this.environment).variables
 }
 
+output "snap_start" {
+  description = "Whether versions start from a snapshot."
+  value       = length(aws_lambda_function.this.snap_start) > 0
+}
+
+output "recursive_loop" {
+  description = "What Lambda does about a chain of requests that keeps coming back."
+  value       = coalesce(one(aws_lambda_function_recursion_config.this[*].recursive_loop), "Terminate")
+}
+
 output "memory_mb" {
   description = "Memory as set on the function, in MB."
   value       = aws_lambda_function.this.memory_size

@@ -89,9 +89,8 @@ variable "platform" {
   description = <<-EOT
     What all functions have in common: the alias that callers use, runtime, architecture (arm64 or x86_64),
     layer version ARNs in the order in which they are laid down, the bucket that packages are put into, KMS key of
-    package, logs and environment, log retention in days, SnapStart of published versions, permissions boundary of
-    the role, and alarms: thresholds (counts a minute; share of the timeout) with the topics told about them, or
-    null for none.
+    package, logs and environment, log retention in days, permissions boundary of the role, and alarms: thresholds
+    (counts a minute; share of the timeout) with the topics told about them, or null for none.
   EOT
   type = object({
     alias                    = optional(string, "live")
@@ -101,7 +100,6 @@ variable "platform" {
     package_bucket           = string
     kms_key_arn              = string
     log_retention_days       = optional(number, 30)
-    snap_start               = optional(bool, false)
     permissions_boundary_arn = optional(string)
     alarms = optional(object({
       errors             = optional(number, 0)
@@ -140,6 +138,25 @@ variable "platform" {
   validation {
     condition     = try(var.platform.alarms.p95_duration_share > 0 && var.platform.alarms.p95_duration_share <= 1, true)
     error_message = "The p95 duration threshold is a share of the timeout and must lie between 0 and 1."
+  }
+}
+
+variable "snap_start" {
+  description = "Whether versions start from a snapshot, which is billed by the second for as long as the version is active, and by the restore."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "recursive_loop" {
+  description = "What Lambda does about a chain of requests that keeps coming back to the function: Terminate, or Allow for one that is meant and ends by itself."
+  type        = string
+  default     = "Terminate"
+  nullable    = false
+
+  validation {
+    condition     = contains(["Allow", "Terminate"], var.recursive_loop)
+    error_message = "The recursive loop must be Allow or Terminate."
   }
 }
 

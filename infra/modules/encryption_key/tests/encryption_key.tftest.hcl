@@ -45,6 +45,28 @@ run "leaves_its_use_to_iam_and_named_services" {
   }
 }
 
+# SNS: "Adding the aws:SourceAccount, aws:SourceArn, and aws:SourceOrgID to a AWS KMS policy is not supported for
+# EventBridge-to-encrypted topics."
+run "lets_events_reach_encrypted_topics" {
+  command = plan
+
+  variables {
+    event_topic_arns = ["arn:aws:sns:us-east-1:123456789012:sluice-test-completion"]
+  }
+
+  assert {
+    condition = one([
+      for statement in data.aws_iam_policy_document.this.statement :
+      { actions = statement.actions, conditions = { for condition in statement.condition : condition.variable => condition.values } }
+      if statement.sid == "PublishEventsToTopics"
+      ]) == {
+      actions    = toset(["kms:Decrypt", "kms:GenerateDataKey"])
+      conditions = { "kms:EncryptionContext:aws:sns:topicArn" = tolist(["arn:aws:sns:us-east-1:123456789012:sluice-test-completion"]) }
+    }
+    error_message = "EventBridge must be known by the topic alone, as it names no source."
+  }
+}
+
 run "needs_no_log_groups_and_no_services" {
   command = plan
 
@@ -67,7 +89,8 @@ run "refuses_what_is_too_wide_or_wrong" {
     deletion_window_days = 3
     log_group_names      = ["*"]
     service_principals   = { "Event Bridge" = "events" }
+    event_topic_arns     = ["arn:aws:sns:us-east-1:123456789012:*"]
   }
 
-  expect_failures = [var.alias, var.deletion_window_days, var.log_group_names, var.service_principals]
+  expect_failures = [var.alias, var.deletion_window_days, var.log_group_names, var.service_principals, var.event_topic_arns]
 }

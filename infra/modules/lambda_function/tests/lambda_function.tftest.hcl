@@ -59,8 +59,13 @@ run "runs_the_package_behind_the_alias" {
   }
 
   assert {
-    condition     = one(aws_lambda_function.this.tracing_config).mode == "Active" && length(aws_lambda_function.this.snap_start) == 0
+    condition     = one(aws_lambda_function.this.tracing_config).mode == "Active" && length(aws_lambda_function.this.snap_start) == 0 && !output.snap_start
     error_message = "Tracing must be on, and SnapStart off by default."
+  }
+
+  assert {
+    condition     = length(aws_lambda_function_recursion_config.this) == 0 && output.recursive_loop == "Terminate"
+    error_message = "Lambda must stop loops unless told that they are meant."
   }
 }
 
@@ -99,12 +104,13 @@ run "follows_the_variables" {
 
   variables {
     reserved_concurrency = 5
+    snap_start           = true
+    recursive_loop       = "Allow"
 
     platform = {
       package_bucket           = "packages"
       kms_key_arn              = "arn:aws:kms:us-east-1:123456789012:key/test"
       architecture             = "x86_64"
-      snap_start               = true
       permissions_boundary_arn = "arn:aws:iam::123456789012:policy/boundary"
       alarms                   = null
     }
@@ -113,6 +119,11 @@ run "follows_the_variables" {
   assert {
     condition     = aws_lambda_function.this.architectures == tolist(["x86_64"]) && one(aws_lambda_function.this.snap_start).apply_on == "PublishedVersions" && aws_lambda_function.this.reserved_concurrent_executions == 5
     error_message = "Architecture, SnapStart and reserved concurrency must follow the variables."
+  }
+
+  assert {
+    condition     = one(aws_lambda_function_recursion_config.this).recursive_loop == "Allow" && one(aws_lambda_function_recursion_config.this).function_name == var.name && output.recursive_loop == "Allow"
+    error_message = "A loop that is meant must not be stopped."
   }
 
   assert {
@@ -126,12 +137,7 @@ run "keeps_environments_warm_instead_of_snapshots" {
 
   variables {
     provisioned_concurrency = 2
-
-    platform = {
-      package_bucket = "packages"
-      kms_key_arn    = "arn:aws:kms:us-east-1:123456789012:key/test"
-      snap_start     = true
-    }
+    snap_start              = true
   }
 
   assert {
@@ -163,6 +169,7 @@ run "refuses_bad_values" {
     policies                = { logs = "{}" }
     reserved_concurrency    = 1
     provisioned_concurrency = 2
+    recursive_loop          = "Forever"
   }
 
   expect_failures = [
@@ -174,6 +181,7 @@ run "refuses_bad_values" {
     var.environment,
     var.policies,
     var.reserved_concurrency,
+    var.recursive_loop,
   ]
 }
 
