@@ -108,8 +108,10 @@ locals {
     }
     async_worker = {
       description = "Queue consumer: does the work of /v1/async, a batch side by side, and reports each failure."
-      timeout     = var.worker_timeout_seconds
-      environment = merge(local.scoring_environment, local.attempts_environment, {
+      # Sends to the queue that feeds it (ADR 36).
+      recursive_loop = "Allow"
+      timeout        = var.worker_timeout_seconds
+      environment = merge(local.scoring_environment, local.long_attempts["async_worker"], local.attempts_environment, {
         QUEUE_URL = module.async_queue.url
       })
       policies = merge(local.endpoint_policies, {
@@ -264,6 +266,8 @@ module "batch_functions" {
   policies    = each.value.policies
   platform    = local.function_platforms[each.key]
 
+  snap_start              = contains(var.snap_start, each.key)
+  recursive_loop          = try(each.value.recursive_loop, "Terminate")
   reserved_concurrency    = lookup(var.reserved_concurrency, each.key, null)
   provisioned_concurrency = lookup(var.provisioned_concurrency, each.key, 0)
 }

@@ -188,8 +188,10 @@ locals {
     }
     batch_splitter = {
       description = "Queue consumer: reads the input of a batch, reports what is wrong with it, plans chunks and holds the money."
-      timeout     = var.batch_pipeline_timeout_seconds
-      memory_mb   = var.batch_memory_mb
+      # Sends to the queue that feeds it (ADR 36).
+      recursive_loop = "Allow"
+      timeout        = var.batch_pipeline_timeout_seconds
+      memory_mb      = var.batch_memory_mb
       environment = merge(local.attempts_environment, {
         TABLE_NAME        = module.table.name
         BUCKET_NAME       = module.bucket.name
@@ -224,9 +226,11 @@ locals {
     }
     batch_worker = {
       description = "Queue consumer: runs the lines of one chunk of a batch and writes their results."
-      timeout     = var.worker_timeout_seconds
-      memory_mb   = var.batch_memory_mb
-      environment = merge(local.scoring_environment, local.attempts_environment, {
+      # Sends to the queue that feeds it (ADR 36).
+      recursive_loop = "Allow"
+      timeout        = var.worker_timeout_seconds
+      memory_mb      = var.batch_memory_mb
+      environment = merge(local.scoring_environment, local.long_attempts["batch_worker"], local.attempts_environment, {
         QUEUE_URL            = module.batch_queues["chunks"].url
         ASSEMBLY_QUEUE_URL   = module.batch_queues["assembly"].url
         LINE_TRIES           = tostring(var.batch_line_tries)
@@ -249,7 +253,10 @@ locals {
     }
     batch_assembler = {
       description = "Queue consumer: puts the results of a batch together, and watches over batches until they end."
-      timeout     = var.batch_pipeline_timeout_seconds
+      # Sends to the queue that feeds it (ADR 36).
+      recursive_loop = "Allow"
+      timeout        = var.batch_pipeline_timeout_seconds
+      memory_mb      = var.batch_memory_mb
       environment = merge(local.attempts_environment, {
         TABLE_NAME        = module.table.name
         BUCKET_NAME       = module.bucket.name
@@ -348,6 +355,24 @@ data "aws_iam_policy_document" "keep_uploads" {
       values   = ["UPLOAD#*"]
     }
   }
+
+  statement {
+    sid       = "EndUploadsWithFiles"
+    actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["UPLOAD#*", "FILE#*"]
+    }
+
+    condition {
+      test     = "ForAnyValue:StringEquals"
+      variable = "dynamodb:EnclosingOperation"
+      values   = ["TransactWriteItems"]
+    }
+  }
 }
 
 data "aws_iam_policy_document" "store_files" {
@@ -417,6 +442,24 @@ data "aws_iam_policy_document" "split_batches" {
       values   = ["BATCH#*"]
     }
   }
+
+  statement {
+    sid       = "BeginWithMoney"
+    actions   = ["dynamodb:UpdateItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["BATCH#*", "LEDGER#*"]
+    }
+
+    condition {
+      test     = "ForAnyValue:StringEquals"
+      variable = "dynamodb:EnclosingOperation"
+      values   = ["TransactWriteItems"]
+    }
+  }
 }
 
 # What was held is set aside for good in one transaction with the batch's beginning, which has to see the ledger as it is.
@@ -446,6 +489,24 @@ data "aws_iam_policy_document" "run_chunks" {
       values   = ["BATCH#*"]
     }
   }
+
+  statement {
+    sid       = "RecordWithMoneyAndLog"
+    actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["BATCH#*", "LEDGER#*", "REQ#*"]
+    }
+
+    condition {
+      test     = "ForAnyValue:StringEquals"
+      variable = "dynamodb:EnclosingOperation"
+      values   = ["TransactWriteItems"]
+    }
+  }
 }
 
 data "aws_iam_policy_document" "assemble_batches" {
@@ -458,6 +519,24 @@ data "aws_iam_policy_document" "assemble_batches" {
       test     = "ForAllValues:StringLike"
       variable = "dynamodb:LeadingKeys"
       values   = ["BATCH#*"]
+    }
+  }
+
+  statement {
+    sid       = "FinishWithFilesAndMoney"
+    actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
+    resources = [module.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["BATCH#*", "FILE#*", "LEDGER#*"]
+    }
+
+    condition {
+      test     = "ForAnyValue:StringEquals"
+      variable = "dynamodb:EnclosingOperation"
+      values   = ["TransactWriteItems"]
     }
   }
 }
@@ -504,7 +583,13 @@ data "aws_iam_policy_document" "write_batch_files" {
   statement {
     sid       = "ComposeResults"
     actions   = ["s3:PutObject", "s3:ListMultipartUploadParts"]
-    resources = ["${module.bucket.arn}/files/*"]
+    resources = ["${module.bucket.arn}/files/*", "${module.bucket.arn}/composing/*"]
+  }
+
+  statement {
+    sid       = "GetWhatIsBetween"
+    actions   = ["s3:GetObject"]
+    resources = ["${module.bucket.arn}/composing/*"]
   }
 }
 
@@ -601,6 +686,8 @@ module "pipeline_functions" {
   policies    = each.value.policies
   platform    = local.function_platforms[each.key]
 
+  snap_start              = contains(var.snap_start, each.key)
+  recursive_loop          = try(each.value.recursive_loop, "Terminate")
   reserved_concurrency    = lookup(var.reserved_concurrency, each.key, null)
   provisioned_concurrency = lookup(var.provisioned_concurrency, each.key, 0)
 }

@@ -56,7 +56,6 @@ locals {
     package_bucket           = module.packages.id
     kms_key_arn              = module.key.arn
     log_retention_days       = var.log_retention_days
-    snap_start               = var.snap_start
     permissions_boundary_arn = local.permissions_boundary_arn
     alarms                   = local.alarms
   }
@@ -94,6 +93,17 @@ locals {
     var.hedge_after_ms == null ? {} : { HEDGE_AFTER_MS = tostring(var.hedge_after_ms) },
     var.bedrock_endpoint_url == null ? {} : { AWS_ENDPOINT_URL_BEDROCK_RUNTIME = var.bedrock_endpoint_url },
   )
+
+  # In place of the above for who does not answer through API Gateway. An attempt ends well before the function does:
+  # what is left is for another target, and for writing down what came of it.
+  long_attempts = {
+    for function, timeout in {
+      chat_stream       = var.stream_timeout_seconds
+      async_worker      = var.worker_timeout_seconds
+      batch_worker      = var.worker_timeout_seconds
+      workflow_run_step = var.workflow_step_timeout_seconds
+    } : function => { ATTEMPT_TIMEOUT_SECONDS = tostring(min(var.long_attempt_timeout_seconds, floor(timeout * 0.8))) }
+  }
 
   # Of the functions that score. Their bodies are large by nature and limited by rows.
   scoring_environment = merge(

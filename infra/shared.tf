@@ -17,9 +17,11 @@ module "key" {
   ]
 
   service_principals = {
+    # For the bus and the queues.
     EventBridge = "events.amazonaws.com"
     CloudWatch  = "cloudwatch.amazonaws.com"
   }
+  event_topic_arns = var.completion_topic_enabled ? [local.completion_topic_arn] : []
 }
 
 module "table" {
@@ -41,10 +43,12 @@ module "bucket" {
 
   expiration_days = {
     "async/" = var.result_ttl_days
-    # A day more than their owners can see them.
+    # A day more than their owners can see them at most; also of those that are to expire sooner.
     "files/" = var.file_ttl_days + 1
     # Parts on their way to a file, which have a day at most.
     "uploads/" = 2
+    # Objects between the parts of a batch and its output, which is put together within hours; or they are made again.
+    "composing/" = 2
     # Plans and parts of batches, which must outlive the messages that are about them: see the DLQs.
     "batches/"   = 16
     "workflows/" = var.result_ttl_days
@@ -154,6 +158,7 @@ resource "aws_dynamodb_table_item" "target" {
     each.value.region == null ? {} : { region = { S = each.value.region } },
     each.value.context_length == null ? {} : { context_length = { N = tostring(each.value.context_length) } },
     each.value.max_output_tokens == null ? {} : { max_output_tokens = { N = tostring(each.value.max_output_tokens) } },
+    each.value.max_tokens_field == null ? {} : { max_tokens_field = { S = each.value.max_tokens_field } },
     each.value.attempt_timeout_s == null ? {} : { attempt_timeout_s = { N = tostring(each.value.attempt_timeout_s) } },
     each.value.guardrail == null ? {} : {
       guardrail = { M = { id = { S = each.value.guardrail.id }, version = { S = each.value.guardrail.version } } }
@@ -268,7 +273,9 @@ locals {
 }
 
 # ---- Concerns that several functions share: one document each ----
-# dynamodb:LeadingKeys keeps each concern to the items it is about, in a table that holds everything.
+# dynamodb:LeadingKeys keeps each concern to the items it is about, in a table that holds everything. AWS does not say whether
+# it holds the keys of a whole transaction or those of the item at hand. Where a transaction is about several concerns a
+# statement of its own has the keys of all of them, for transactions only, so that either is allowed.
 
 data "aws_iam_policy_document" "read_routes" {
   statement {
@@ -608,6 +615,7 @@ module "shared_functions" {
   policies    = each.value.policies
   platform    = local.function_platforms[each.key]
 
+  snap_start              = contains(var.snap_start, each.key)
   reserved_concurrency    = lookup(var.reserved_concurrency, each.key, null)
   provisioned_concurrency = lookup(var.provisioned_concurrency, each.key, 0)
 }

@@ -63,7 +63,7 @@ locals {
     }
   }
 
-  # The function is killed, and answers nothing, later than the gateway gives up.
+  # The function is killed, and answers nothing, later than the gateway gives up: GATEWAY_LEAD_S in runtime/invocation.py.
   sync_timeout_ms = (var.sync_timeout_seconds - 1) * 1000
 
   # Our own runtime, in the layer sluice: AWS's Python runtime cannot stream.
@@ -97,9 +97,11 @@ locals {
     chat_stream = {
       description = "POST /v1/chat/completions and /v1/completions by a Function URL, each piece sent as it is made."
       timeout     = var.stream_timeout_seconds
-      environment = merge(local.inference_environment, local.input_limits, local.replay_environment, {
-        KEY_CACHE_SECONDS       = tostring(var.key_cache_seconds)
-        AWS_LAMBDA_EXEC_WRAPPER = local.streaming_runtime
+      environment = merge(local.inference_environment, local.long_attempts["chat_stream"], local.input_limits, local.replay_environment, {
+        # A stream whose target keeps silent goes to the next one as soon as it does on the other routes.
+        FIRST_OUTPUT_TIMEOUT_SECONDS = tostring(var.attempt_timeout_seconds)
+        KEY_CACHE_SECONDS            = tostring(var.key_cache_seconds)
+        AWS_LAMBDA_EXEC_WRAPPER      = local.streaming_runtime
       })
       policies = merge(local.streaming_policies, local.replay_policies, {
         read-keys = data.aws_iam_policy_document.read_keys.json
@@ -182,6 +184,7 @@ module "sync_functions" {
   policies    = each.value.policies
   platform    = local.function_platforms[each.key]
 
+  snap_start              = contains(var.snap_start, each.key)
   reserved_concurrency    = lookup(var.reserved_concurrency, each.key, null)
   provisioned_concurrency = lookup(var.provisioned_concurrency, each.key, 0)
 }

@@ -65,7 +65,9 @@ variable "targets" {
     operations: chat, embed, classify (besides chat or embed: how it is done), score.
     base_url (openai_compatible only) defaults to the local model server's; secret_field names the key in the provider secret.
     capabilities of a chat target: streaming, tools, json_schema. region: where the model runs; a target that does not say
-    is never chosen by region. attempt_timeout_s: shorter than attempt_timeout_seconds, for a target that is quick or given up.
+    is never chosen by region. attempt_timeout_s: shorter than the deployment's own, for a target that is quick or given up.
+    max_tokens_field (openai_compatible only): by which name the server takes the longest answer, max_tokens (default, which
+    self-hosted servers know) or max_completion_tokens (OpenAI's o-series and GPT-5 models refuse the other).
     guardrail (bedrock only): id and version of a Bedrock guardrail that every call goes through.
     price: USD per million tokens as decimal strings, with the date it was looked up as version; a class of tokens without
     a rate of its own is charged as input or output. tiers replace the rates of longer prompts; batch replaces all of them for
@@ -81,6 +83,7 @@ variable "targets" {
     region            = optional(string)
     context_length    = optional(number)
     max_output_tokens = optional(number)
+    max_tokens_field  = optional(string)
     attempt_timeout_s = optional(number)
     created           = optional(number, 1795219200) # 2026-11-21
     guardrail = optional(object({
@@ -218,6 +221,14 @@ variable "targets" {
       ]
     ]))
     error_message = "Context lengths and output limits must be whole numbers of tokens."
+  }
+
+  validation {
+    condition = alltrue([
+      for target in values(var.targets) : target.max_tokens_field == null ? true :
+      target.provider == "openai_compatible" && contains(target.operations, "chat") && contains(["max_tokens", "max_completion_tokens"], target.max_tokens_field)
+    ])
+    error_message = "Only an openai_compatible target for chat can have a max_tokens_field: max_tokens or max_completion_tokens."
   }
 
   validation {
@@ -428,7 +439,7 @@ variable "bedrock_profile_regions" {
 }
 
 variable "attempt_timeout_seconds" {
-  description = "Longest time that one call of a provider may take; less when the caller's deadline is nearer."
+  description = "Longest time that one call of a provider may take on the routes of API Gateway, and until the first output of any stream; less when the caller's deadline is nearer."
   type        = number
   default     = 20
   nullable    = false
@@ -436,6 +447,18 @@ variable "attempt_timeout_seconds" {
   validation {
     condition     = var.attempt_timeout_seconds >= 1 && var.attempt_timeout_seconds <= 300
     error_message = "An attempt may take between 1 and 300 seconds."
+  }
+}
+
+variable "long_attempt_timeout_seconds" {
+  description = "The same for what API Gateway does not wait for: asynchronous requests, lines of batches, steps of workflows, and whole answers at the address of streams. At most four fifths of the function's own timeout: the rest is for another target."
+  type        = number
+  default     = 240
+  nullable    = false
+
+  validation {
+    condition     = var.long_attempt_timeout_seconds >= var.attempt_timeout_seconds && var.long_attempt_timeout_seconds <= 720
+    error_message = "A long attempt may take between attempt_timeout_seconds and 720 seconds."
   }
 }
 
@@ -499,7 +522,7 @@ variable "hedge_after_ms" {
 }
 
 variable "max_input_bytes" {
-  description = "Largest body of a request in bytes, for every route but /v1/score, which counts rows; API Gateway and Lambda take about 6 MB."
+  description = "Largest body of a request in bytes, for every route but /v1/score and /v1/async/score, which count rows; API Gateway and Lambda take about 6 MB."
   type        = number
   default     = 1048576
   nullable    = false
@@ -549,10 +572,15 @@ variable "function_memory_mb" {
 }
 
 variable "snap_start" {
-  description = "Whether functions start from a snapshot."
-  type        = bool
-  default     = true
+  description = "Functions that start from a snapshot, which is billed while nobody calls: see the costs in docs/deployment.md."
+  type        = set(string)
+  default     = []
   nullable    = false
+
+  validation {
+    condition     = length(setsubtract(var.snap_start, local.functions)) == 0
+    error_message = "Only Sluice's own functions can start from a snapshot, each given by its name in functions/."
+  }
 }
 
 variable "reserved_concurrency" {
@@ -600,7 +628,7 @@ variable "permissions_boundary" {
 # ---- Sync ----
 
 variable "sync_timeout_seconds" {
-  description = "Timeout of the functions that call models while the caller waits; one second more than the gateway waits."
+  description = "Timeout of the functions that call models while the caller waits. The gateway waits a second less, and models have two seconds less than that."
   type        = number
   default     = 30
   nullable    = false
@@ -727,7 +755,7 @@ variable "result_ttl_days" {
 }
 
 variable "batch_memory_mb" {
-  description = "Memory of the functions that read the input of batches and run their lines, in MB; both take CPU, which grows with it."
+  description = "Memory of the functions that read the input of batches, run their lines and put the results together, in MB; all take CPU, which grows with it."
   type        = number
   default     = 1769
   nullable    = false

@@ -110,7 +110,7 @@ locals {
     workflow_run_step = {
       description = "State RunStep: asks a model to do one step of a chain."
       timeout     = var.workflow_step_timeout_seconds
-      environment = local.inference_environment
+      environment = merge(local.inference_environment, local.long_attempts["workflow_run_step"])
       policies = merge(local.durable_policies, {
         record-steps           = data.aws_iam_policy_document.record_steps.json
         read-workflow-objects  = data.aws_iam_policy_document.read_workflow_objects.json
@@ -277,6 +277,7 @@ module "workflow_functions" {
   policies    = each.value.policies
   platform    = local.function_platforms[each.key]
 
+  snap_start              = contains(var.snap_start, each.key)
   reserved_concurrency    = lookup(var.reserved_concurrency, each.key, null)
   provisioned_concurrency = lookup(var.provisioned_concurrency, each.key, 0)
 }

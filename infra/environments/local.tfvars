@@ -238,6 +238,7 @@ intent_sets = {
 worker_timeout_seconds        = 30
 workflow_step_timeout_seconds = 30
 attempt_timeout_seconds       = 10
+long_attempt_timeout_seconds  = 12
 circuit_open_seconds          = 4
 circuit_cache_seconds         = 0.1
 retry_base_seconds            = 1

@@ -84,11 +84,13 @@ run "wires_the_parts" {
       for name, value in local.functions_made["chat_stream"].environment : name => value
       if try(local.functions_made["chat_completions"].environment[name], null) != value
       } == {
-      SLUICE_SERVICE          = "chat_stream"
-      KEY_CACHE_SECONDS       = "60"
-      AWS_LAMBDA_EXEC_WRAPPER = "/opt/bin/stream"
+      SLUICE_SERVICE               = "chat_stream"
+      ATTEMPT_TIMEOUT_SECONDS      = "240"
+      FIRST_OUTPUT_TIMEOUT_SECONDS = "20"
+      KEY_CACHE_SECONDS            = "60"
+      AWS_LAMBDA_EXEC_WRAPPER      = "/opt/bin/stream"
     }
-    error_message = "chat_stream must have what chat_completions has, the authorizer's memory of keys, and our runtime."
+    error_message = "chat_stream must have what chat_completions has, more time for whole answers, the authorizer's memory of keys, and our runtime."
   }
 
   assert {
@@ -165,7 +167,7 @@ run "wires_the_parts" {
       QUEUE_URL                        = "https://sqs.us-east-1.amazonaws.com/123456789012/mock"
       PROVIDER_SECRET_ARN              = "arn:aws:secretsmanager:us-east-1:123456789012:secret:mock"
       REQUEST_LOG_TTL_DAYS             = "90"
-      ATTEMPT_TIMEOUT_SECONDS          = "20"
+      ATTEMPT_TIMEOUT_SECONDS          = "240"
       MAX_ATTEMPTS                     = "2"
       CIRCUIT_FAILURES                 = "5"
       CIRCUIT_OPEN_SECONDS             = "30"
@@ -211,7 +213,7 @@ run "wires_the_parts" {
       BUCKET_NAME                      = "sluice-test-123456789012-us-east-1"
       PROVIDER_SECRET_ARN              = "arn:aws:secretsmanager:us-east-1:123456789012:secret:mock"
       REQUEST_LOG_TTL_DAYS             = "90"
-      ATTEMPT_TIMEOUT_SECONDS          = "20"
+      ATTEMPT_TIMEOUT_SECONDS          = "96"
       MAX_ATTEMPTS                     = "2"
       CIRCUIT_FAILURES                 = "5"
       CIRCUIT_OPEN_SECONDS             = "30"
@@ -341,7 +343,7 @@ run "wires_the_parts" {
       BUCKET_NAME                      = "sluice-test-123456789012-us-east-1"
       PROVIDER_SECRET_ARN              = "arn:aws:secretsmanager:us-east-1:123456789012:secret:mock"
       REQUEST_LOG_TTL_DAYS             = "90"
-      ATTEMPT_TIMEOUT_SECONDS          = "20"
+      ATTEMPT_TIMEOUT_SECONDS          = "240"
       MAX_ATTEMPTS                     = "2"
       CIRCUIT_FAILURES                 = "5"
       CIRCUIT_OPEN_SECONDS             = "30"
@@ -592,9 +594,32 @@ run "wires_the_parts" {
         record_dead_letters  = { document = data.aws_iam_policy_document.record_dead_letters, keys = "DLQ#*" }
         forget_reasons       = { document = data.aws_iam_policy_document.forget_reasons, keys = "DLQ#*" }
         find_reasons         = { document = data.aws_iam_policy_document.find_reasons, keys = "DLQ#*" }
-      } : alltrue([for statement in prefix.document.statement : one(statement.condition).variable == "dynamodb:LeadingKeys" && one(statement.condition).values == tolist([prefix.keys])])
+      } : alltrue([for statement in prefix.document.statement : one(statement.condition).variable == "dynamodb:LeadingKeys" && one(statement.condition).values == tolist([prefix.keys]) if length(statement.condition) < 2])
     ])
     error_message = "Each concern must be kept to its own items of the table."
+  }
+
+  # Lets transactions be about several concerns, and nothing else.
+  assert {
+    condition = {
+      for document in [
+        data.aws_iam_policy_document.write_keys,
+        data.aws_iam_policy_document.keep_uploads,
+        data.aws_iam_policy_document.split_batches,
+        data.aws_iam_policy_document.run_chunks,
+        data.aws_iam_policy_document.assemble_batches,
+        ] : document.statement[1].sid => join(" ", concat(
+          sort(document.statement[1].actions),
+          flatten([for condition in document.statement[1].condition : concat([condition.test, condition.variable], condition.values)]),
+      ))
+      } == {
+      WriteKeysWithAudit      = "dynamodb:PutItem ForAllValues:StringLike dynamodb:LeadingKeys KEY#* AUDIT#* ForAnyValue:StringEquals dynamodb:EnclosingOperation TransactWriteItems"
+      EndUploadsWithFiles     = "dynamodb:PutItem dynamodb:UpdateItem ForAllValues:StringLike dynamodb:LeadingKeys UPLOAD#* FILE#* ForAnyValue:StringEquals dynamodb:EnclosingOperation TransactWriteItems"
+      BeginWithMoney          = "dynamodb:UpdateItem ForAllValues:StringLike dynamodb:LeadingKeys BATCH#* LEDGER#* ForAnyValue:StringEquals dynamodb:EnclosingOperation TransactWriteItems"
+      RecordWithMoneyAndLog   = "dynamodb:PutItem dynamodb:UpdateItem ForAllValues:StringLike dynamodb:LeadingKeys BATCH#* LEDGER#* REQ#* ForAnyValue:StringEquals dynamodb:EnclosingOperation TransactWriteItems"
+      FinishWithFilesAndMoney = "dynamodb:PutItem dynamodb:UpdateItem ForAllValues:StringLike dynamodb:LeadingKeys BATCH#* FILE#* LEDGER#* ForAnyValue:StringEquals dynamodb:EnclosingOperation TransactWriteItems"
+    }
+    error_message = "A transaction over several concerns must be allowed as a whole, and only as a transaction."
   }
 
   assert {
@@ -632,6 +657,12 @@ run "wires_the_parts" {
   assert {
     condition     = aws_lambda_event_source_mapping.async_queue.function_response_types == toset(["ReportBatchItemFailures"]) && one(aws_lambda_event_source_mapping.async_queue.scaling_config).maximum_concurrency == var.worker_maximum_concurrency
     error_message = "The worker must report each failed message, and be bounded."
+  }
+
+  # Lets those come back that send to the queue that feeds them.
+  assert {
+    condition     = toset([for function, made in local.functions_made : function if made.recursive_loop == "Allow"]) == toset(["async_worker", "batch_splitter", "batch_worker", "batch_assembler", "webhook_sender"])
+    error_message = "Lambda must stop every loop but those that are meant."
   }
 
   # Looks after every queue.
@@ -704,6 +735,17 @@ run "wires_the_parts" {
     error_message = "The bucket must not delete what its owner can still see, nor the parts of what is not done or may be redriven."
   }
 
+  # Lets the assembler make objects between parts and output, and none of them stay.
+  assert {
+    condition = {
+      for statement in data.aws_iam_policy_document.write_batch_files.statement : statement.sid => sort(concat(tolist(statement.actions), tolist(statement.resources)))
+      } == {
+      ComposeResults   = sort(["s3:PutObject", "s3:ListMultipartUploadParts", "${module.bucket.arn}/files/*", "${module.bucket.arn}/composing/*"])
+      GetWhatIsBetween = sort(["s3:GetObject", "${module.bucket.arn}/composing/*"])
+    } && module.bucket.expiration_days["composing/"] == 2
+    error_message = "What is put together in two levels needs a place to do so, which is emptied."
+  }
+
   # Leaves the embedding model out where no target needs it.
   assert {
     condition     = toset(keys(aws_lambda_layer_version.this)) == toset(["dependencies", "sluice"]) && alltrue([for platform in values(local.function_platforms) : length(platform.layers) == 2])
@@ -712,8 +754,8 @@ run "wires_the_parts" {
 
   # Gives what works on batches its own memory.
   assert {
-    condition     = { for function, made in module.pipeline_functions : function => made.memory_mb } == { files = 512, uploads = 512, batches = 512, batch_splitter = 1769, batch_worker = 1769, batch_assembler = 512 }
-    error_message = "What reads inputs and runs lines must have the memory that its variable says, all others that of every function."
+    condition     = { for function, made in module.pipeline_functions : function => made.memory_mb } == { files = 512, uploads = 512, batches = 512, batch_splitter = 1769, batch_worker = 1769, batch_assembler = 1769 }
+    error_message = "What reads inputs, runs lines and assembles results must have the memory that its variable says, all others that of every function."
   }
 
   # Hears of executions that end without success.
@@ -892,9 +934,9 @@ run "wires_the_parts" {
     error_message = "Every function, the API and the state machine must have a log group of ours."
   }
 
-  # Has no firewall and no domain by default.
+  # Has no firewall, no domain and no snapshots by default.
   assert {
-    condition     = length(aws_wafv2_web_acl.this) == 0 && length(aws_api_gateway_domain_name.this) == 0 && output.api_url == "https://mockapi.execute-api.us-east-1.amazonaws.com/api/v1"
+    condition     = alltrue([for made in values(local.functions_made) : !made.snap_start]) && length(aws_wafv2_web_acl.this) == 0 && length(aws_api_gateway_domain_name.this) == 0 && output.api_url == "https://mockapi.execute-api.us-east-1.amazonaws.com/api/v1"
     error_message = "What costs money while nobody calls must be asked for."
   }
 }
@@ -909,6 +951,24 @@ run "takes_what_is_optional" {
     waf                      = { requests_per_5_minutes = 500 }
     domain                   = { name = "api.example.com", certificate_arn = "arn:aws:acm:us-east-1:123456789012:certificate/1", zone_id = "Z1" }
     permissions_boundary     = "sluice-test-boundary"
+    snap_start               = ["authorizer", "chat_stream", "webhook_sender"]
+
+    long_attempt_timeout_seconds = 720
+  }
+
+  # Keeps snapshots of the functions that are named.
+  assert {
+    condition     = [for function, made in local.functions_made : function if made.snap_start] == ["authorizer", "chat_stream", "webhook_sender"]
+    error_message = "A snapshot is billed while nobody calls: only what is named may have one."
+  }
+
+  # Ends every attempt before its function, whatever it is told.
+  assert {
+    condition = {
+      for function in ["async_worker", "batch_worker", "chat_stream", "workflow_run_step"] :
+      function => local.functions_made[function].environment.ATTEMPT_TIMEOUT_SECONDS
+    } == { async_worker = "240", batch_worker = "240", chat_stream = "240", workflow_run_step = "96" }
+    error_message = "An attempt must leave a fifth of its function's time for another target."
   }
 
   # Calls Bedrock itself unless told otherwise.
@@ -929,8 +989,13 @@ run "takes_what_is_optional" {
   }
 
   assert {
-    condition     = one(one(data.aws_iam_policy_document.completion.statement).condition).values == tolist(["arn:aws:events:us-east-1:123456789012:rule/sluice-test/sluice-test-completion"]) && one(data.aws_iam_policy_document.completion.statement).resources == toset([local.completion_topic_arn])
-    error_message = "Only the rule may publish."
+    condition     = length(one(data.aws_iam_policy_document.completion.statement).condition) == 0 && one(data.aws_iam_policy_document.completion.statement).resources == toset([local.completion_topic_arn])
+    error_message = "EventBridge must be let in without a condition, which SNS does not support for it."
+  }
+
+  assert {
+    condition     = contains([for statement in module.key.statements : join(" ", concat([statement.sid], statement.conditions))], "PublishEventsToTopics kms:EncryptionContext:aws:sns:topicArn")
+    error_message = "EventBridge must be able to encrypt for the topic."
   }
 
   # Gives the embedding model to those who embed.
@@ -943,6 +1008,18 @@ run "takes_what_is_optional" {
   assert {
     condition     = toset([for rule in one(aws_wafv2_web_acl.this).rule : rule.name]) == toset(["rate-limit", "common", "known-bad-inputs"])
     error_message = "The firewall must limit rates and hold AWS's common and known-bad-input rules."
+  }
+
+  assert {
+    condition = {
+      for rule in one(aws_wafv2_web_acl.this).rule : rule.name => join(" ", sort([
+        for override in one(one(rule.statement).managed_rule_group_statement).rule_action_override : override.name if length(one(override.action_to_use).count) == 1
+      ])) if rule.name != "rate-limit"
+      } == {
+      common           = "CrossSiteScripting_BODY EC2MetaDataSSRF_BODY GenericLFI_BODY GenericRFI_BODY SizeRestrictions_BODY"
+      known-bad-inputs = "JavaDeserializationRCE_BODY Log4JRCE_BODY ReactJSRCE_BODY"
+    }
+    error_message = "A prompt may speak of anything: rules about bodies must count, not block."
   }
 
   assert {
@@ -1132,10 +1209,12 @@ run "refuses_other_bad_values" {
     worker_timeout_seconds        = 901
     workflow_step_timeout_seconds = 121
     sync_timeout_seconds          = 60
+    long_attempt_timeout_seconds  = 19
     stream_timeout_seconds        = 901
     secret_recovery_window_days   = 1
     alarm_emails                  = ["nobody"]
     reserved_concurrency          = { nothing = 1 }
+    snap_start                    = ["chat-stream"]
     key_cache_seconds             = 61
     idempotency_ttl_seconds       = 86401
   }
@@ -1151,10 +1230,12 @@ run "refuses_other_bad_values" {
     var.worker_timeout_seconds,
     var.workflow_step_timeout_seconds,
     var.sync_timeout_seconds,
+    var.long_attempt_timeout_seconds,
     var.stream_timeout_seconds,
     var.secret_recovery_window_days,
     var.alarm_emails,
     var.reserved_concurrency,
+    var.snap_start,
     var.key_cache_seconds,
     var.idempotency_ttl_seconds,
   ]

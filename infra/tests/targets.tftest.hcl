@@ -37,11 +37,12 @@ variables {
     }
     "bedrock/embed" = { provider = "bedrock", model = "amazon.titan-embed-text-v2:0", operations = ["embed", "classify"] }
     "other/chat" = {
-      provider     = "openai_compatible"
-      model        = "chat"
-      operations   = ["chat"]
-      secret_field = "other"
-      region       = "eu-central-1"
+      provider         = "openai_compatible"
+      model            = "chat"
+      operations       = ["chat"]
+      secret_field     = "other"
+      region           = "eu-central-1"
+      max_tokens_field = "max_completion_tokens"
     }
     "endpoint/scorer" = { provider = "sagemaker", model = "Lead-Scorer", operations = ["score"] }
     "inside/scorer" = {
@@ -117,6 +118,11 @@ run "writes_routes_as_functions_read_them" {
   assert {
     condition     = jsondecode(aws_dynamodb_table_item.target["other/chat"].item).base_url.S == "http://127.0.0.1:1/openai/v1"
     error_message = "An openai_compatible target without a base_url must get the local model server's."
+  }
+
+  assert {
+    condition     = jsondecode(aws_dynamodb_table_item.target["other/chat"].item).max_tokens_field.S == "max_completion_tokens"
+    error_message = "The name by which a server takes the longest answer must reach its item."
   }
 
   assert {
@@ -261,6 +267,22 @@ run "refuses_a_guardrail_where_it_would_not_be_applied" {
   command = plan
   variables {
     targets = merge(var.targets, { bad = { provider = "openai_compatible", model = "x", operations = ["chat"], guardrail = { id = "abc", version = "1" } } })
+  }
+  expect_failures = [var.targets]
+}
+
+run "refuses_a_limit_by_a_name_that_no_server_knows" {
+  command = plan
+  variables {
+    targets = merge(var.targets, { bad = { provider = "openai_compatible", model = "x", operations = ["chat"], max_tokens_field = "max_output_tokens" } })
+  }
+  expect_failures = [var.targets]
+}
+
+run "refuses_a_name_for_the_limit_where_it_would_not_be_used" {
+  command = plan
+  variables {
+    targets = merge(var.targets, { bad = { provider = "bedrock", model = "x", operations = ["chat"], max_tokens_field = "max_completion_tokens" } })
   }
   expect_failures = [var.targets]
 }

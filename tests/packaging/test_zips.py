@@ -39,6 +39,7 @@ _ENVIRONMENT = {
     "CHUNK_SECONDS": "60",
     "EVENT_BUS_NAME": "sluice-test",
     "FILE_TTL_DAYS": "30",
+    "FIRST_OUTPUT_TIMEOUT_SECONDS": "20",
     "KEY_CACHE_SECONDS": "60",
     "LOG_LEVEL": "INFO",
     "MAX_ATTEMPTS": "3",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -11,12 +12,13 @@ from functions.async_status import handler as status_module
 from functions.async_submit import handler as submit_module
 from functions.async_worker import handler as worker_module
 from sluice.domain.errors import ConfigurationError, ProviderUnavailableError, StateError
-from sluice.domain.inference import Caller
+from sluice.domain.inference import Caller, Operation
 from sluice.runtime import bootstrap
 from sluice.services.idempotency import Idempotency
 from sluice.services.webhook_secrets import CallbackUrls, ManageWebhookSecrets
 from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
 from sluice.testing.replays import FakeReplays
+from sluice.testing.routes import FakeRoutes, target
 from sluice.testing.webhooks import FakeWebhookSecrets
 from tests.unit.sluice.services.durable import Batch
 
@@ -96,6 +98,20 @@ def work(batch: Batch) -> dict[str, Any]:
     answer: dict[str, Any] = worker_module.handler({"Records": records}, FakeLambdaContext(seconds=60))
     batch.queue.acknowledge(batch_of, except_for=[each["itemIdentifier"] for each in answer["batchItemFailures"]])
     return answer
+
+
+def test_rows_are_counted_and_other_bodies_measured(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What /v1/score takes, /v1/async/score takes too."""
+    monkeypatch.setenv("MAX_INPUT_BYTES", "1048576")
+    routes = FakeRoutes(target("a/scores", operations=(Operation.SCORE,)))
+    monkeypatch.setattr(submit_module, "service", lambda: dataclasses.replace(batch.submit, routes=routes))
+    rows = [[index + 0.123456789 for index in range(50)]] * 6_600
+    code, job, _ = submit({"model": "a/scores", "rows": rows}, route="score")
+    assert code == 202
+    [stored] = [body for key, body in batch.objects.bodies.items() if job["id"] in key]
+    assert len(stored) > 4_500_000
+    code, answer, _ = submit({**BODY, "user": "x" * 1_048_576})
+    assert (code, answer["error"]["code"]) == (413, "request_too_large")
 
 
 def test_a_request_is_accepted_worked_on_and_answered(batch: Batch) -> None:

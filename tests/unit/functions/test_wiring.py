@@ -14,6 +14,7 @@ from functions.batches import handler as batches
 from functions.chat import handler as chat
 from functions.chat_completions import handler as chat_completions
 from functions.chat_stream import handler as chat_stream
+from functions.chat_stream.settings import ChatStreamSettings
 from functions.classify import handler as classify
 from functions.completions import handler as completions
 from functions.embeddings import handler as embeddings
@@ -24,8 +25,10 @@ from functions.score import handler as score
 from functions.uploads import handler as uploads
 from functions.webhook_sender import handler as webhook_sender
 from functions.webhooks import handler as webhooks
+from sluice.domain.deadline import Deadline
 from sluice.domain.errors import ConfigurationError
 from sluice.runtime import bootstrap
+from sluice.runtime.settings import load
 from sluice.services.authorize import Authorize
 from sluice.services.batches import Batches
 from sluice.services.check_health import CheckHealth
@@ -41,6 +44,7 @@ from sluice.services.redrive import Redrive
 from sluice.services.run_chunks import RunChunks
 from sluice.services.uploads import Uploads
 from sluice.services.webhook_secrets import ManageWebhookSecrets
+from sluice.testing.routes import target
 
 TABLE = {"TABLE_NAME": "sluice-test"}
 QUEUES = TABLE | {
@@ -91,11 +95,17 @@ CHUNKS = {
     "MAX_RECEIVE_COUNT": "5",
     "RETRY_BASE_SECONDS": "1",
 }
+STREAM = {
+    **INFERENCE,
+    "ATTEMPT_TIMEOUT_SECONDS": "240",
+    "FIRST_OUTPUT_TIMEOUT_SECONDS": "20",
+    "KEY_CACHE_SECONDS": "60",
+}
 FUNCTIONS = [
     (chat_completions.inference, INFERENCE, Inference),
     (completions.inference, INFERENCE, Inference),
-    (chat_stream.inference, {**INFERENCE, "KEY_CACHE_SECONDS": "60"}, Inference),
-    (chat_stream.authorize, {**INFERENCE, "KEY_CACHE_SECONDS": "60"}, Authorize),
+    (chat_stream.inference, STREAM, Inference),
+    (chat_stream.authorize, STREAM, Authorize),
     (chat.inference, INFERENCE, Inference),
     (embeddings.inference, INFERENCE, Inference),
     (classify.inference, INFERENCE, Inference),
@@ -141,3 +151,16 @@ def test_without_its_environment_it_says_what_is_missing(
     build.cache_clear()  # type: ignore[attr-defined]
     with pytest.raises(ConfigurationError, match="TABLE_NAME is missing"):
         build()
+
+
+@pytest.mark.parametrize(
+    ("environ", "whole_s", "first_output_s"), [(INFERENCE, 20.0, 20.0), (STREAM, 240.0, 20.0)], ids=["gateway", "url"]
+)
+def test_an_attempt_has_the_time_that_the_environment_says(
+    environ: dict[str, str], whole_s: float, first_output_s: float
+) -> None:
+    settings = load(ChatStreamSettings, {**environ, "SLUICE_ENVIRONMENT": "test", "SLUICE_SERVICE": "chat_stream"})
+    policy = bootstrap.inference(settings)._policy
+    times = [policy.timeout_s(target("a/one"), Deadline.after(299), streaming=streaming) for streaming in (False, True)]
+    assert times == [whole_s, first_output_s]
+    bootstrap.routes.cache_clear()

@@ -13,6 +13,7 @@ CASES: list[tuple[type[errors.SluiceError], int, str]] = [
     (errors.InvalidRequestError, 400, "invalid_request_error"),
     (errors.AuthenticationError, 401, "authentication_error"),
     (errors.PermissionDeniedError, 403, "permission_error"),
+    (errors.AnswerTooLargeError, 400, "invalid_request_error"),
     (errors.NotFoundError, 404, "invalid_request_error"),
     (errors.AnswerNotTakenError, 408, "invalid_request_error"),
     (errors.RequestTooLargeError, 413, "invalid_request_error"),
@@ -25,6 +26,7 @@ CASES: list[tuple[type[errors.SluiceError], int, str]] = [
     (errors.ProviderThrottledError, 429, "rate_limit_error"),
     (errors.ProviderOverloadedError, 503, "server_error"),
     (errors.ProviderTimeoutError, 504, "server_error"),
+    (errors.AnswerUnfinishedError, 504, "server_error"),
     (errors.AllTargetsUnavailableError, 503, "server_error"),
     (errors.ProviderUnavailableError, 502, "server_error"),
     (errors.ProviderProtocolError, 502, "server_error"),
@@ -106,6 +108,7 @@ def test_when_to_ask_again_is_told_in_whole_seconds() -> None:
         (errors.ConflictError, {"x-should-retry": "false"}),
         (errors.ProviderUnavailableError, {}),
         (errors.NotFoundError, {}),
+        (errors.AnswerTooLargeError, {"x-should-retry": "false"}),
     ],
 )
 def test_clients_that_retry_by_status_are_told_when_it_is_useless(

@@ -194,6 +194,15 @@ def test_a_stream_that_broke_off_may_be_made_again(world: World) -> None:
     assert world.calls == 2
 
 
+@pytest.mark.parametrize("headers", [{}, EVENTS])
+def test_an_answer_that_is_too_large_to_be_sent_is_not_kept(world: World, headers: dict[str, str]) -> None:
+    world.answer = lambda request: ApiResponse(200, b"x" * 6_300_000 + WHOLE, headers)
+    assert [json.loads(world.ask()["body"])["error"]["code"] for _ in range(2)] == ["answer_too_large"] * 2
+    assert world.calls == 2
+    world.answer = lambda request: ApiResponse(200, WHOLE, headers)
+    assert world.ask()["body"].encode() == WHOLE
+
+
 def test_the_claim_lives_as_long_as_the_function_can(world: World) -> None:
     claimed: list[int] = []
 

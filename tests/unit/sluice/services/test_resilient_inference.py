@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections import Counter
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,8 @@ from sluice.domain.inference import (
     FinishReason,
     Message,
     Mode,
+    RefusalDelta,
+    ResponseFormat,
     StreamEnd,
     Tool,
     Usage,
@@ -175,6 +178,99 @@ def test_a_target_that_keeps_silent_is_given_up_in_time_for_the_next() -> None:
     stream = world.stream()
     assert stream.target.name == "b/two"
     world.provider.stuck["a/one"].set()
+
+
+def test_a_target_that_reasons_is_not_silent() -> None:
+    world = World()
+    world.routes.entries[0] = msgspec.structs.replace(target("a/one"), attempt_timeout_s=0.3)
+    world.provider.reasoning, world.provider.pause = ("Let me see.",), threading.Event()
+    threading.Timer(0.5, world.provider.pause.set).start()
+    stream = world.stream()
+    list(stream)
+    assert (world.asked, stream.answer().result.text) == (["a/one"], "answer of a/one")
+
+
+def test_reasoning_is_paid_for_when_nothing_comes_after_it() -> None:
+    world = World()
+    world.provider.reasoning = ("12345678", "9")
+    world.provider.breaks, world.provider.breaks_after = unavailable, 2
+    with pytest.raises(errors.ProviderUnavailableError):
+        list(world.stream())
+    assert world.asked == ["a/one"]
+    assert world.log.entries[0].usage == Usage(input_tokens=2, output_tokens=3, reasoning_tokens=3, estimated=True)
+
+
+def out_of_time(world: World, *, after_s: float) -> errors.ProviderError:
+    """How a stream ends whose first output has come, and whose time is over when it has been silent for so long."""
+    world.provider.pause = threading.Event()
+    stream = world.stream()
+    time.sleep(after_s)
+    # What is left is spent on waiting for it.
+    world.clock.advance(27.8)
+    with pytest.raises(errors.ProviderError) as raised:
+        list(stream)
+    world.provider.pause.set()
+    return raised.value
+
+
+def test_answers_that_are_too_long_for_their_time_open_no_circuit() -> None:
+    world = World()
+    for _ in range(5):
+        error = out_of_time(world, after_s=0.0)
+        assert (type(error), error.code, status_of(error)) == (errors.AnswerUnfinishedError, "provider_timeout", 504)
+    assert world.states.writes == 0
+    assert all(entry.cost_micro_usd for entry in world.log.entries)
+
+
+def test_one_that_fell_silent_before_its_time_was_over_has_failed() -> None:
+    world = World()
+    world.routes.entries[0] = msgspec.structs.replace(target("a/one"), attempt_timeout_s=0.3)
+    assert type(out_of_time(world, after_s=0.4)) is errors.ProviderTimeoutError
+    assert world.states.stored["a/one"].circuit.run == 1
+
+
+FORM = ResponseFormat(type="json_schema", name="person", schema={"type": "object", "required": ["name"]})
+
+
+def refusing() -> World:
+    world = World()
+    world.provider.refusal = "I cannot help with that."
+    world.routes.entries[0] = msgspec.structs.replace(target("a/one"), capabilities=ALL)
+    return world
+
+
+def test_a_refusal_is_an_answer_and_not_asked_to_be_json() -> None:
+    world = refusing()
+    answer = world.chat(msgspec.structs.replace(CHAT, response_format=FORM))
+    assert (answer.result.refusal, answer.result.text) == ("I cannot help with that.", "")
+    assert world.asked == ["a/one"]
+
+
+@pytest.mark.parametrize("form", [None, FORM])
+def test_a_refusal_is_streamed_as_one(form: ResponseFormat | None) -> None:
+    world = refusing()
+    stream = world.stream(msgspec.structs.replace(CHAT, response_format=form))
+    first, end = stream
+    assert first == RefusalDelta("I cannot help with that.")
+    assert isinstance(end, StreamEnd)
+    assert stream.answer().result.refusal == "I cannot help with that."
+
+
+def test_only_the_first_output_of_a_stream_has_to_come_sooner_than_a_whole_answer() -> None:
+    world = World()
+    world.inference._policy = RetryPolicy(max_attempts=1, attempt_timeout_s=240.0, first_output_timeout_s=0.3)
+    world.chat()
+    assert world.provider.calls == [("a/one", 28.0)]
+    world.provider.stuck = {"a/one": threading.Event()}
+    assert world.stream().target.name == "b/two"
+    world.provider.stuck["a/one"].set()
+
+
+@pytest.mark.parametrize(("streaming", "own", "expected"), [(False, None, 240), (True, None, 20), (True, 5, 5)])
+def test_an_attempts_time_is_that_of_what_is_waited_for(streaming: bool, own: float | None, expected: float) -> None:
+    policy = RetryPolicy(attempt_timeout_s=240.0, first_output_timeout_s=20.0)
+    asked = msgspec.structs.replace(target("a/one"), attempt_timeout_s=own)
+    assert policy.timeout_s(asked, Deadline.after(299, FakeClock()), streaming=streaming) == expected
 
 
 # ----------------------------------------------------------------------------------------------- hedging

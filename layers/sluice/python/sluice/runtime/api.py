@@ -16,7 +16,7 @@ import msgspec
 
 from sluice.domain.audit import Administrator
 from sluice.domain.deadline import Deadline
-from sluice.domain.errors import InvalidRequestError, RequestTooLargeError, SluiceError
+from sluice.domain.errors import AnswerTooLargeError, InvalidRequestError, RequestTooLargeError, SluiceError
 from sluice.domain.ids import new_id
 from sluice.domain.inference import Caller
 from sluice.domain.routing import Report
@@ -27,6 +27,14 @@ from sluice.wire import sse
 
 R = TypeVar("R")
 
+# All of a response as Lambda hands it to API Gateway: JSON, in which the body is a text, its quotation marks escaped.
+# Lambda takes 6,291,556 bytes (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html); its runtime
+# writes a little more between the fields than is written here.
+LARGEST_RESPONSE_BYTES: Final = 6_291_556 - 1_024
+# Not worth measuring: six bytes is the most that one of a text can become.
+_SURELY_SENT_BYTES: Final = 1_000_000
+# Limited by its rows, as POST /v1/score is, and not by the bytes that other routes of the same function may have.
+_LIMITED_BY_ROWS: Final = "/v1/async/score"
 _ACCEPTED_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 
@@ -34,6 +42,7 @@ class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP request. ``resource`` is the route's template, header names are lower case, ``body`` is decoded.
 
     ``caller`` is ``None`` on routes that the authorizer does not guard, ``actor`` (an ARN) on those that IAM does not.
+    ``behind_gateway``: a response may have :data:`LARGEST_RESPONSE_BYTES`, see :func:`is_too_large`.
     """
 
     method: str
@@ -46,6 +55,7 @@ class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
     caller: Caller | None = None
     actor: str | None = None
+    behind_gateway: bool = False
 
     @property
     def authenticated(self) -> Caller:
@@ -142,7 +152,7 @@ def api_function(handler: Handler) -> EntryPoint:
 
     @functools.wraps(handler)
     def entry_point(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-        invocation = Invocation(context)
+        invocation = Invocation(context, behind_gateway=True)
         request_id = request_id_of(event)
         response = answered(lambda: _serve(handler, event, invocation, request_id))
         invocation.finish(failed=response.status >= 500, throttled=response.status == 429, status=response.status)
@@ -168,9 +178,33 @@ def _serve(handler: Handler, event: dict[str, Any], invocation: Invocation, requ
     invocation.begin(request_id=request_id, key_id=authorizer.get("key_id"))
     logs.canonical(method=event.get("httpMethod"), route=event.get("resource"))
     request = _parse(event, invocation.deadline, request_id, authorizer)
-    check_size(request.body, invocation.max_input_bytes)
-    response = handler(request)
-    return response.whole() if isinstance(response, EventStream) else response
+    if request.resource != _LIMITED_BY_ROWS:
+        check_size(request.body, invocation.max_input_bytes)
+    made = handler(request)
+    response = made.whole() if isinstance(made, EventStream) else made
+    body = encoded(response)
+    if is_too_large(body, response.headers, request):
+        return _too_large(response.headers)
+    return ApiResponse(response.status, body, response.headers)
+
+
+def is_too_large(body: bytes, headers: Mapping[str, str], request: ApiRequest) -> bool:
+    """Whether the response to ``request`` cannot be sent: Lambda would drop it, and API Gateway answer 502."""
+    if not request.behind_gateway or len(body) <= _SURELY_SENT_BYTES:
+        return False
+    payload = _proxy_response(ApiResponse(200, body, headers), request.request_id)
+    return len(msgspec.json.encode(payload)) > LARGEST_RESPONSE_BYTES
+
+
+def _too_large(headers: Mapping[str, str]) -> ApiResponse:
+    """What is said instead of the answer, with its own headers, which tell what it cost."""
+    error = AnswerTooLargeError(
+        "The answer is larger than the 6 MB that one response carries. What it cost is billed, and would be again. Ask"
+        " for less at once (of embeddings: fewer inputs, or encoding_format base64), or put the request into a batch."
+    )
+    logs.canonical(**logs.describe(error))
+    told = {**headers, **http.error_headers(error), "content-type": "application/json"}
+    return ApiResponse(http.status_of(error), http.error_body(error), told)
 
 
 def _parse(event: dict[str, Any], deadline: Deadline, request_id: str, authorizer: dict[str, str]) -> ApiRequest:
@@ -186,6 +220,7 @@ def _parse(event: dict[str, Any], deadline: Deadline, request_id: str, authorize
         body=body_of(event),
         caller=key_context.caller(authorizer, request_id),
         actor=_actor(event),
+        behind_gateway=True,
     )
 
 
@@ -229,8 +264,12 @@ def body_of(event: dict[str, Any]) -> bytes:
 
 def content_of(response: ApiResponse, request_id: str) -> tuple[dict[str, str], bytes]:
     """The headers and the body of a response as they go out."""
-    body = response.body if isinstance(response.body, bytes) else msgspec.json.encode(response.body)
-    return {"content-type": "application/json", **response.headers, "x-request-id": request_id}, body
+    return {"content-type": "application/json", **response.headers, "x-request-id": request_id}, encoded(response)
+
+
+def encoded(response: ApiResponse) -> bytes:
+    """The body of a response as it goes out."""
+    return response.body if isinstance(response.body, bytes) else msgspec.json.encode(response.body)
 
 
 def _proxy_response(response: ApiResponse, request_id: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The composition root: which adapter stands behind which port. Everything else sees ports only."""
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
@@ -119,6 +120,7 @@ def inference(settings: InferenceSettings) -> Inference:
         policy=RetryPolicy(
             max_attempts=settings.max_attempts,
             attempt_timeout_s=settings.attempt_timeout_seconds,
+            first_output_timeout_s=settings.first_output_timeout_seconds or math.inf,
             hedge_after_s=settings.hedge_after_ms / 1000 if settings.hedge_after_ms else None,
         ),
         max_output_tokens=settings.max_output_tokens,

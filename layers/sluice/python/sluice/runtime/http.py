@@ -104,6 +104,8 @@ def error_headers(error: errors.SluiceError) -> dict[str, str]:
             # To the millisecond, for clients that can be as exact as the window is.
             headers["retry-after-ms"] = str(max(1, math.ceil(retry_after_s * 1000)))
     never = isinstance(error, errors.LimitError) and retry_after_s is None
-    if (never or not error.retryable) and status_of(error) in _RETRIED_BY_CLIENTS:
+    # What is asked again costs as much again, whatever a client thinks of the status.
+    never = never or isinstance(error, errors.AnswerTooLargeError)
+    if never or (not error.retryable and status_of(error) in _RETRIED_BY_CLIENTS):
         headers["x-should-retry"] = "false"
     return headers

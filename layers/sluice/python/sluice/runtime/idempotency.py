@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from sluice.domain.replay import IDEMPOTENCY_HEADER, REPLAYED_HEADER, ReplayClaim, StoredResponse, fingerprint_of
-from sluice.runtime.api import ApiRequest, ApiResponse, EventStream, Handler
-from sluice.runtime.invocation import SAFETY_MARGIN_S
+from sluice.runtime.api import ApiRequest, ApiResponse, EventStream, Handler, encoded, is_too_large
+from sluice.runtime.invocation import LARGEST_MARGIN_S
 from sluice.services.idempotency import Idempotency
 from sluice.telemetry import logs
 
@@ -20,8 +20,9 @@ def idempotent(build: Callable[[], Idempotency]) -> Callable[[Handler], Handler]
     """Do what a request with an Idempotency-Key asks for once. To be put under ``@requires``; ``build`` is cached.
 
     A response of success is kept, and given again with its status, headers and body, and ``idempotent-replayed: true``.
-    Any other gives the key back, so that the request can be made again; so does a stream that broke off. While the
-    first request is at work the others get 409; those that ask for something else under the same key get 422.
+    Any other gives the key back, so that the request can be made again; so does a stream that broke off, and an answer
+    that is too large to be sent. While the first request is at work the others get 409; those that ask for something
+    else under the same key get 422.
     """
 
     def guard(handler: Handler) -> Handler:
@@ -40,8 +41,7 @@ def _once(replays: Idempotency, header: str, handler: Handler, request: ApiReque
         request.authenticated.key_id,
         header,
         _fingerprint(request),
-        # The deadline leaves this much of the function's life for what comes after the work.
-        alive_s=request.deadline.remaining_s() + SAFETY_MARGIN_S,
+        alive_s=request.deadline.remaining_s() + LARGEST_MARGIN_S,
     )
     stored = replays.begin(claim)
     if stored is not None:
@@ -50,22 +50,23 @@ def _once(replays: Idempotency, header: str, handler: Handler, request: ApiReque
     try:
         made = handler(request)
         if isinstance(made, EventStream):
-            return _Keeping(replays, claim, made).stream()
-        response = _encoded(made)
+            return _Keeping(replays, claim, made, request).stream()
+        response = StoredResponse(status=made.status, headers=made.headers, body=encoded(made))
     except BaseException:
         replays.release(claim)
         raise
-    _finish(replays, claim, response)
+    _finish(replays, claim, response, request)
     return ApiResponse(response.status, response.body, response.headers)
 
 
 class _Keeping:
     """A stream that becomes the response to be given again once all of it has been sent."""
 
-    def __init__(self, replays: Idempotency, claim: ReplayClaim, made: EventStream) -> None:
+    def __init__(self, replays: Idempotency, claim: ReplayClaim, made: EventStream, request: ApiRequest) -> None:
         self._replays = replays
         self._claim = claim
         self._made = made
+        self._request = request
         self._is_over = False
 
     def stream(self) -> EventStream:
@@ -79,7 +80,7 @@ class _Keeping:
             yield event
         self._is_over = True
         response = StoredResponse(status=200, headers=self._made.closing(), body=b"".join(sent))
-        _finish(self._replays, self._claim, response)
+        _finish(self._replays, self._claim, response, self._request)
 
     def _abandon(self) -> None:
         self._made.close()
@@ -88,8 +89,8 @@ class _Keeping:
             self._replays.release(self._claim)
 
 
-def _finish(replays: Idempotency, claim: ReplayClaim, response: StoredResponse) -> None:
-    if _is_final(response):
+def _finish(replays: Idempotency, claim: ReplayClaim, response: StoredResponse, request: ApiRequest) -> None:
+    if _is_final(response) and not is_too_large(response.body, response.headers, request):
         replays.complete(claim, response)
     else:
         replays.release(claim)
@@ -104,11 +105,6 @@ def _told(request: ApiRequest) -> bytes:
     """The body, without the boundary that a client thinks up anew each time it sends the same form."""
     boundary = _BOUNDARY.search(request.headers.get("content-type", ""))
     return request.body.replace(boundary[1].encode(), b"") if boundary else request.body
-
-
-def _encoded(response: ApiResponse) -> StoredResponse:
-    body = response.body if isinstance(response.body, bytes) else msgspec.json.encode(response.body)
-    return StoredResponse(status=response.status, headers=response.headers, body=body)
 
 
 def _is_final(response: StoredResponse) -> bool:

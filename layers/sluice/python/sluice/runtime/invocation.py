@@ -12,8 +12,14 @@ from sluice.telemetry import logs, metrics, tracing
 
 # Left of Lambda's own timeout for writing the log entry and answering: a function that is killed says nothing at all.
 SAFETY_MARGIN_S: Final = 1.0
+# So much sooner than Lambda does API Gateway give up (infra/sync.tf).
+GATEWAY_LEAD_S: Final = 1.0
+# Left of API Gateway's time for the same. It is longer, since that time began with the start of a new container.
+GATEWAY_MARGIN_S: Final = 2.0
 # A function with a short timeout keeps most of it for its work.
 LARGEST_MARGIN_SHARE: Final = 0.2
+# No deadline leaves more than this of the function's life for what comes after the work.
+LARGEST_MARGIN_S: Final = GATEWAY_LEAD_S + GATEWAY_MARGIN_S
 
 
 class LambdaContext(Protocol):
@@ -43,14 +49,17 @@ def _cold_start() -> bool:
 
 
 class Invocation:
-    """One invocation of a function, from begin to finish."""
+    """One invocation of a function, from begin to finish. ``behind_gateway``: API Gateway waits for the answer."""
 
-    def __init__(self, context: LambdaContext, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, context: LambdaContext, clock: Callable[[], float] = time.monotonic, *, behind_gateway: bool = False
+    ) -> None:
         self._clock = clock
         self._started = clock()
         left = context.get_remaining_time_in_millis() / 1000
+        waited_for, margin = (left - GATEWAY_LEAD_S, GATEWAY_MARGIN_S) if behind_gateway else (left, SAFETY_MARGIN_S)
         self.max_input_bytes: int | None = None
-        self.deadline = Deadline.after(left - min(SAFETY_MARGIN_S, left * LARGEST_MARGIN_SHARE), clock)
+        self.deadline = Deadline.after(waited_for - min(margin, waited_for * LARGEST_MARGIN_SHARE), clock)
 
     def begin(self, *, request_id: str, **fields: object) -> None:
         """Bind what every line of this invocation says.

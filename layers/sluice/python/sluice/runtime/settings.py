@@ -95,12 +95,14 @@ class InferenceSettings(ReplaySettings, frozen=True, kw_only=True):
 
     A circuit opens after ``circuit_failures`` failures in a row, for ``circuit_open_seconds``; a container goes by what
     it read up to ``circuit_cache_seconds`` ago. Without ``hedge_after_ms`` no second target is asked while the first
-    keeps silent, unless an alias says so.
+    keeps silent, unless an alias says so. The first output of a stream has no more than
+    ``first_output_timeout_seconds``, where those are less than an attempt has.
     """
 
     provider_secret_arn: Text
     request_log_ttl_days: Days
     attempt_timeout_seconds: Annotated[float, Meta(gt=0, le=900)]
+    first_output_timeout_seconds: Annotated[float, Meta(gt=0, le=900)] | None = None
     max_attempts: Annotated[int, Meta(ge=1, le=10)]
     circuit_failures: Annotated[int, Meta(ge=1, le=100)] = 5
     circuit_open_seconds: Annotated[float, Meta(gt=0, le=600)] = 30.0

@@ -13,6 +13,7 @@
   If nothing else is to be had, the caller is told of the provider's failure, or of the budget if nobody has failed.
 """
 
+import math
 import queue
 import secrets
 import threading
@@ -51,19 +52,24 @@ system_random: Final = secrets.SystemRandom()
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """How persistent to be. Times are seconds, ``max_attempts`` counts per target, ``hedge_after_s=None`` is never."""
+    """How persistent to be. Times are seconds, ``max_attempts`` counts per target, ``hedge_after_s=None`` is never.
+
+    Of a stream only the first output has to come within an attempt. It has no more than ``first_output_timeout_s``: a
+    target that keeps silent for so long is given up, even where a whole answer would have been waited for.
+    """
 
     max_attempts: int = 3
     attempt_timeout_s: float = 20.0
+    first_output_timeout_s: float = math.inf
     base_s: float = 0.2
     longest_wait_s: float = 4.0
     patience_s: float = 2.0
     hedge_after_s: float | None = None
 
-    def timeout_s(self, target: Target, deadline: Deadline) -> float:
+    def timeout_s(self, target: Target, deadline: Deadline, *, streaming: bool) -> float:
         """How long one attempt may take now."""
-        own = self.attempt_timeout_s if target.attempt_timeout_s is None else target.attempt_timeout_s
-        return deadline.within(min(own, self.attempt_timeout_s))
+        most = min(self.attempt_timeout_s, self.first_output_timeout_s) if streaming else self.attempt_timeout_s
+        return deadline.within(most if target.attempt_timeout_s is None else min(target.attempt_timeout_s, most))
 
 
 class Won(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
@@ -127,7 +133,7 @@ class Attempts(Generic[Result]):
         deadline: Deadline,
         observer: Observer,
         purse: Purse,
-        whole_deadline: bool = False,
+        streaming: bool = False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[float, float], float] = system_random.uniform,
@@ -139,8 +145,7 @@ class Attempts(Generic[Result]):
         self._deadline = deadline
         self._observer = observer
         self._purse = purse
-        # A probe that goes on after its first output, as a stream does, holds its lease until the request is over.
-        self._whole_deadline = whole_deadline
+        self._streaming = streaming
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
@@ -242,10 +247,11 @@ class Attempts(Generic[Result]):
             raise
 
     def _permitted(self, target: Target) -> tuple[Permit, float]:
-        timeout_s = self._policy.timeout_s(target, self._deadline)
+        timeout_s = self._policy.timeout_s(target, self._deadline, streaming=self._streaming)
         if self._deadline.remaining_s() < SHORTEST_ATTEMPT_S:
             raise ProviderTimeoutError("There was no time left to ask the model.", target=target.name)
-        lease_s = self._deadline.remaining_s() if self._whole_deadline else timeout_s
+        # A probe that goes on after its first output, as a stream does, holds its lease until the request is over.
+        lease_s = self._deadline.remaining_s() if self._streaming else timeout_s
         permit = self._watch.permit(target.name, lease_s=lease_s)
         if permit is None:
             raise _NotPermittedError

@@ -310,7 +310,7 @@ class Inference:
             deadline=work.deadline,
             observer=lambda target, error, elapsed_s: self._settlement.attempt_lost(work, target, error, elapsed_s),
             purse=work.admitted.purse(work.request),
-            whole_deadline=work.streaming,
+            streaming=work.streaming,
             clock=self._clock,
             sleep=self._sleep,
             jitter=self._jitter,
