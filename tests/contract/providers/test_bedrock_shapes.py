@@ -5,17 +5,30 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import boto3
 import msgspec
 import pytest
 import urllib3
 from botocore.session import Session
 from botocore.validate import ParamValidator
 
+from local.models import eventstream
 from sluice.adapters import bedrock_converse
-from sluice.domain.inference import ChatRequest, Message, NamedTool, Operation, ResponseFormat, ToolCall
+from sluice.adapters.bedrock import Bedrock
+from sluice.domain.inference import (
+    ChatRequest,
+    Message,
+    NamedTool,
+    Operation,
+    ReasoningDelta,
+    ResponseFormat,
+    TextDelta,
+    ToolCall,
+)
 from sluice.domain.routing import Guardrail, Target
 from tests.contract.local_models.support import CHAT, Server
 from tests.contract.providers.test_chat_features import CALLING, ORDERS, PERSON, QUESTION, STORY, WEATHER
+from tests.contract.providers.test_openai_compatible import answering, http
 
 SERVICE = Session().get_service_model("bedrock-runtime")
 TARGET = Target(
@@ -102,3 +115,27 @@ def test_the_local_models_answer_in_the_shape_of_the_service(model_server: Serve
     answer = urllib3.request("POST", f"{model_server.url}/model/{CHAT}/converse", json=body)
     assert answer.status == 200
     assert problems(answer.json(), SERVICE.operation_model("Converse").output_shape) == ""
+
+
+def test_reasoning_is_output_with_and_without_its_text() -> None:
+    deltas = [
+        {"reasoningContent": {"text": "Hm."}},
+        {"reasoningContent": {"redactedContent": "aGlkZGVu"}},
+        {"reasoningContent": {"signature": "c2lnbmVk"}},
+        {"text": "Hello"},
+    ]
+    usage = {"usage": {"inputTokens": 5, "outputTokens": 9, "totalTokens": 14}, "metrics": {"latencyMs": 5}}
+    body = b"".join(
+        eventstream.event(name, json.dumps(payload).encode())
+        for name, payload in [
+            ("messageStart", {"role": "assistant"}),
+            *(("contentBlockDelta", {"contentBlockIndex": 0, "delta": delta}) for delta in deltas),
+            ("messageStop", {"stopReason": "end_turn"}),
+            ("metadata", usage),
+        ]
+    )
+    with answering(http(body, "200 OK", f"Content-Type: {eventstream.MEDIA_TYPE}")) as url:
+        client = boto3.client("bedrock-runtime", endpoint_url=url, region_name="us-east-1")
+        adapter = Bedrock(lambda _timeout_s: client, longest_timeout_s=20)
+        *pieces, _end = adapter.stream(TARGET, REQUESTS["text"], timeout_s=5)
+    assert pieces == [ReasoningDelta("Hm."), ReasoningDelta(""), ReasoningDelta(""), TextDelta("Hello")]

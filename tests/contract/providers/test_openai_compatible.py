@@ -6,13 +6,24 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Literal
 
 import msgspec
 import pytest
 
+from sluice.adapters import openai_chat
 from sluice.domain import errors
-from sluice.domain.inference import ChatDelta, FinishReason, StreamEnd, TextDelta, ToolCallDelta, Usage
+from sluice.domain.inference import (
+    ChatDelta,
+    FinishReason,
+    ReasoningDelta,
+    RefusalDelta,
+    StreamEnd,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
 from tests.contract.providers.conftest import Provider
 from tests.contract.providers.test_providers import ASK, failure
 
@@ -88,6 +99,92 @@ def test_connections_are_kept_alive(openai_compatible: Provider) -> None:
     assert (pool.num_connections, pool.num_requests) == (1, 3)
 
 
+class Streams:
+    """Answers every request of every connection with the same stream, and counts the connections."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = pieces
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.connections = 0
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/v1"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                self.connections += 1
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError, StopIteration):
+            while True:
+                receive(connection)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                for piece in self._pieces:
+                    connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece) if piece else b"0\r\n\r\n")
+                    time.sleep(0.02)
+
+
+@contextmanager
+def streaming(*pieces: bytes) -> Iterator[Streams]:
+    streams = Streams(*pieces)
+    yield streams
+    streams.close()
+
+
+def test_connections_of_streams_are_kept_alive(openai_compatible: Provider) -> None:
+    whole = events(HELLO, STOP, "[DONE]")
+    # The end of the body comes by itself, later than the last event.
+    with streaming(whole, b"") as server:
+        target = openai_compatible.elsewhere(server.url)
+        for _ in range(3):
+            assert len(list(openai_compatible.adapter.stream(target, ASK, timeout_s=5))) == 2
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("tail", [(), (b": still here\n\n",) * 50], ids=["silent", "endless"])
+def test_a_body_that_does_not_end_costs_its_connection_and_nobodys_time(
+    monkeypatch: pytest.MonkeyPatch, openai_compatible: Provider, tail: tuple[bytes, ...]
+) -> None:
+    monkeypatch.setattr("sluice.adapters.openai_compatible.ENDING_TIMEOUT_S", 0.3)
+    whole = events(HELLO, STOP, "[DONE]")
+    with streaming(whole, *tail) as server:
+        target = openai_compatible.elsewhere(server.url)
+        for _ in range(2):
+            deltas = openai_compatible.adapter.stream(target, ASK, timeout_s=5)
+            began = time.monotonic()
+            assert [type(next(deltas)), type(next(deltas))] == [TextDelta, StreamEnd]
+            assert time.monotonic() - began < 0.2
+            deltas.close()
+            assert time.monotonic() - began < 1
+        assert server.connections == 2
+
+
+def test_a_stream_that_is_given_up_gives_its_connection_up(openai_compatible: Provider) -> None:
+    with streaming(events(HELLO), events(STOP, "[DONE]"), b"") as server:
+        target = openai_compatible.elsewhere(server.url)
+        for _ in range(2):
+            deltas = openai_compatible.adapter.stream(target, ASK, timeout_s=5)
+            next(deltas)
+            deltas.close()
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_a_target_says_by_which_name_its_server_takes_the_longest_answer(
+    openai_compatible: Provider, name: Literal["max_tokens", "max_completion_tokens"]
+) -> None:
+    target = msgspec.structs.replace(openai_compatible.chat, max_tokens_field=name)
+    request = msgspec.structs.replace(ASK, max_tokens=2)
+    sent = openai_chat.body(target, request, stream=False)
+    assert {field: value for field, value in sent.items() if field.startswith("max_")} == {name: 2}
+    assert openai_compatible.adapter.chat(target, request, timeout_s=5).finish_reason is FinishReason.LENGTH
+
+
 def test_nobody_listening_is_unavailable(openai_compatible: Provider) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -125,9 +222,13 @@ def test_tokens_that_nobody_counted_are_reckoned_and_said_to_be(openai_compatibl
     assert result.usage.input_tokens > 10
 
 
-def sse(*events: str, ending: bytes = b"") -> bytes:
-    body = "".join(f"data: {event}\n\n" for event in events).encode() + ending
-    return b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n" + body
+def events(*data: str) -> bytes:
+    return "".join(f"data: {one}\n\n" for one in data).encode()
+
+
+def sse(*data: str, ending: bytes = b"") -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    return head + events(*data) + ending
 
 
 def streamed(provider: Provider, *pieces: bytes, pause_s: float = 0.0) -> list[ChatDelta]:
@@ -161,6 +262,47 @@ def test_cached_and_reasoning_tokens_are_told_apart(openai_compatible: Provider)
     assert end.usage == Usage(
         input_tokens=100, output_tokens=30, cache_read_tokens=60, cache_write_tokens=20, reasoning_tokens=25
     )
+
+
+def chunk(delta: str) -> str:
+    return f'{{"choices": [{{"index": 0, "delta": {delta}}}]}}'
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        '{"reasoning_content": "Hm."}',
+        '{"content": null, "reasoning": "Hm."}',
+        '{"content": "", "reasoning": "Hm.", "reasoning_content": "Hm."}',
+    ],
+)
+def test_reasoning_is_output_by_whatever_name(openai_compatible: Provider, delta: str) -> None:
+    assert streamed(openai_compatible, sse(chunk(delta), HELLO, STOP, "[DONE]")) == [
+        ReasoningDelta("Hm."),
+        TextDelta("Hello"),
+        StreamEnd(finish_reason=FinishReason.STOP),
+    ]
+
+
+def test_reasoning_of_another_form_does_no_harm(openai_compatible: Provider) -> None:
+    odd = chunk('{"reasoning": {"effort": "high"}}')
+    assert streamed(openai_compatible, sse(odd, HELLO, STOP))[0] == TextDelta("Hello")
+
+
+def test_reasoning_that_nobody_counted_is_reckoned_and_not_shown(openai_compatible: Provider) -> None:
+    with answering(http(b'{"choices": [{"message": {"content": "Yes.", "reasoning": "twelve chars"}}]}')) as url:
+        result = openai_compatible.adapter.chat(openai_compatible.elsewhere(url), ASK, timeout_s=5)
+    assert (result.text, result.usage.output_tokens, result.usage.reasoning_tokens) == ("Yes.", 4, 3)
+
+
+def test_a_refusal_is_told_from_an_answer(openai_compatible: Provider) -> None:
+    body = b'{"choices": [{"message": {"content": null, "refusal": "I cannot."}, "finish_reason": "stop"}]}'
+    with answering(http(body)) as url:
+        result = openai_compatible.adapter.chat(openai_compatible.elsewhere(url), ASK, timeout_s=5)
+    assert (result.text, result.refusal, result.finish_reason) == ("", "I cannot.", FinishReason.STOP)
+    assert result.usage.output_tokens == 3
+    pieces = [chunk('{"refusal": "I can"}'), chunk('{"refusal": "not."}'), STOP, "[DONE]"]
+    assert streamed(openai_compatible, sse(*pieces))[:2] == [RefusalDelta("I can"), RefusalDelta("not.")]
 
 
 def test_a_stream_without_done_is_whole_once_it_has_said_why_it_ended(openai_compatible: Provider) -> None:

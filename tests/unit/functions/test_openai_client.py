@@ -104,6 +104,14 @@ def test_chat(client: openai.OpenAI) -> None:
     assert completion._request_id == "gateway-request-1"
 
 
+def test_a_refusal(gateway: Gateway, client: openai.OpenAI) -> None:
+    gateway.provider.refusal = "I cannot help with that."
+    [choice] = client.chat.completions.create(model="auto", messages=ASK).choices
+    assert (choice.message.content, choice.message.refusal) == (None, "I cannot help with that.")
+    with client.chat.completions.create(model="auto", messages=ASK, stream=True) as stream:
+        assert [chunk.choices[0].delta.refusal for chunk in stream] == [None, "I cannot help with that.", None]
+
+
 def test_embeddings(client: openai.OpenAI) -> None:
     answer = client.embeddings.create(model="auto", input=["a", "b"], encoding_format="float")
     assert [item.embedding for item in answer.data] == [[0.0, 0.5], [1.0, 0.5]]

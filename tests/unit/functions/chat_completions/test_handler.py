@@ -1,12 +1,14 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from functions.chat_completions import handler as module
 from sluice.domain import errors
 from sluice.domain.inference import ChatRequest
 from sluice.domain.request_log import Outcome
+from sluice.domain.routing import Capability
 from sluice.runtime.http import status_of
 from sluice.services.infer import Inference, RetryPolicy
 from sluice.testing.invocations import CALLER, FakeLambdaContext, api_event
@@ -61,6 +63,20 @@ def test_a_conversation_is_answered_in_openais_format(world: World) -> None:
     [request] = world.provider.requests
     assert isinstance(request, ChatRequest)
     assert request.max_tokens == 5
+
+
+def test_a_refusal_is_an_answer_in_its_own_field(world: World) -> None:
+    world.routes.entries[0] = msgspec.structs.replace(target("bedrock/one"), capabilities=frozenset(Capability))
+    world.provider.refusal = "I cannot help with that."
+    schema = {"name": "person", "schema": {"type": "object", "required": ["name"]}}
+    status, body = world.ask({"response_format": {"type": "json_schema", "json_schema": schema}})
+    assert status == 200
+    assert body["choices"][0]["message"] == {
+        "role": "assistant",
+        "content": None,
+        "refusal": "I cannot help with that.",
+    }
+    assert len(world.provider.calls) == 1
 
 
 def test_the_work_is_logged_under_the_callers_key(world: World) -> None:

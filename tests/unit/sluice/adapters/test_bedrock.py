@@ -151,6 +151,23 @@ def test_many_texts_come_back_in_their_order(monkeypatch: pytest.MonkeyPatch, wo
     assert result.usage == Usage(input_tokens=6)
 
 
+def test_what_was_embedded_before_a_failure_is_told_as_one_call(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    monkeypatch.setattr(bedrock, "CONCURRENT_EMBEDDINGS", 1)
+    for text in ("a", "bb"):
+        world.embeds(text)
+    world.stub.add_client_error("invoke_model", "ThrottlingException", "", 429)
+    with pytest.raises(errors.ProviderThrottledError) as raised:
+        world.adapter.embed(TARGET, EmbeddingRequest(model="embed", inputs=("a", "bb", "ccc", "d")), timeout_s=20)
+    assert raised.value.calls == (Usage(input_tokens=3),)
+
+
+def test_a_failure_of_the_first_text_has_cost_nothing(world: World) -> None:
+    world.stub.add_client_error("invoke_model", "ThrottlingException", "", 429)
+    with pytest.raises(errors.ProviderThrottledError) as raised:
+        world.adapter.embed(TARGET, EmbeddingRequest(model="embed", inputs=("a",)), timeout_s=20)
+    assert raised.value.calls == ()
+
+
 @pytest.mark.parametrize("body", [b"garbage", b"{}", b'{"embedding": "x", "inputTextTokenCount": 1}', b'"\xff"'])
 def test_an_embedding_that_cannot_be_understood_is_a_protocol_error(world: World, body: bytes) -> None:
     world.embeds("hello", body=body)

@@ -59,6 +59,12 @@ def test_items_become_targets_and_aliases() -> None:
     assert [entry.target for entry in table.aliases["auto"].targets] == ["bedrock/one"]
 
 
+def test_a_target_may_take_its_limit_by_another_name() -> None:
+    named = World({**TARGET, "max_tokens_field": "max_completion_tokens"}).routes.load().targets["bedrock/one"]
+    assert named.max_tokens_field == "max_completion_tokens"
+    assert World(TARGET).routes.load().targets["bedrock/one"].max_tokens_field == "max_tokens"
+
+
 def test_the_routes_are_read_once_a_minute() -> None:
     world = World(TARGET)
     world.routes.load()
@@ -112,6 +118,7 @@ def test_a_first_read_that_fails_is_not_hidden() -> None:
         ([{**TARGET, "operations": ["sing"]}], "TARGET#bedrock/one"),
         ([{**TARGET, "price": {"version": "v", "input_per_mtok": "cheap"}}], "TARGET#bedrock/one"),
         ([{**TARGET, "provider": "openai_compatible"}], "TARGET#bedrock/one"),
+        ([{**TARGET, "max_tokens_field": "max_output_tokens"}], "TARGET#bedrock/one"),
         ([TARGET, {**ALIAS, "targets": []}], "ALIAS#auto"),
         ([TARGET, {**ALIAS, "targets": [{"target": "gone"}]}], "ALIAS#auto"),
         ([TARGET, {**ALIAS, "strategy": "dice"}], "ALIAS#auto"),

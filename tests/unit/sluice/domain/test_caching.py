@@ -153,6 +153,7 @@ def test_what_only_looks_alike_is_told_apart(one: dict[str, Any], other: dict[st
         ("created", 5, True),
         ("context_length", 5, True),
         ("attempt_timeout_s", 5.0, True),
+        ("max_tokens_field", "max_completion_tokens", True),
         ("price", PRICE, True),
     ],
 )

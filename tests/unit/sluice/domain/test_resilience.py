@@ -37,6 +37,7 @@ def open_since(now: float = T) -> Circuit:
         (errors.ProviderThrottledError, Verdict.FAILURE),
         (errors.ProviderOverloadedError, Verdict.FAILURE),
         (errors.ProviderTimeoutError, Verdict.FAILURE),
+        (errors.AnswerUnfinishedError, Verdict.NOTHING),
         (errors.ProviderUnavailableError, Verdict.FAILURE),
         (errors.ProviderProtocolError, Verdict.FAILURE),
         (errors.ProviderAuthError, Verdict.FAILURE),

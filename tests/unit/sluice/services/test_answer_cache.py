@@ -62,6 +62,14 @@ def test_what_was_kept_is_found_with_its_age_and_its_author(world: World) -> Non
     assert world.find() == Found(result=ANSWER, age_s=90, target_name="bedrock/one")
 
 
+def test_a_refusal_is_kept_as_one(world: World) -> None:
+    refusal = msgspec.structs.replace(ANSWER, text="", tool_calls=(), refusal="I cannot help with that.")
+    world.keep(result=refusal)
+    found = world.find()
+    assert found is not None
+    assert found.result == refusal
+
+
 def test_nobody_else_finds_it(world: World) -> None:
     world.keep()
     assert world.find(key="key_2") is None

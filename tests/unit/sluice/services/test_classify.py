@@ -125,8 +125,9 @@ def test_labels_in_use_survive_those_that_push_them_out() -> None:
 
 @pytest.mark.parametrize("vector", [(1.0, 0.0), (float("nan"), 0.0, 0.0), (float("inf"), 1.0, 1.0)])
 def test_vectors_that_cannot_be_compared_are_a_protocol_error(vector: tuple[float, ...]) -> None:
-    with pytest.raises(errors.ProviderProtocolError):
+    with pytest.raises(errors.ProviderProtocolError) as raised:
         classify(Vectors(**AXES, text=vector), EMBEDS, "text")
+    assert raised.value.calls == (Usage(input_tokens=4),)
 
 
 @pytest.mark.parametrize("answer", ["technical", " Technical\n", '"technical"', "`TECHNICAL`", "'technical'."])

@@ -198,6 +198,14 @@ def test_the_log_holds_tokens_cost_and_price_version_of_an_answer() -> None:
     assert (entry.attempts, entry.fallbacks, entry.latency_ms) == (2, 0, 400)
 
 
+def test_requests_that_a_caller_gives_one_id_at_one_moment_have_an_entry_each() -> None:
+    world = World()
+    world.chat()
+    world.chat()
+    one, other = world.log.entries
+    assert (one.request_id, one.started_at) == (other.request_id, other.started_at)
+
+
 def test_a_target_without_a_price_leaves_the_cost_out() -> None:
     world = World()
     world.routes.entries = [target("free", price=None)]

@@ -6,8 +6,13 @@ from collections.abc import Generator
 
 import pytest
 
-from sluice.domain.errors import AnswerNotTakenError, ProviderProtocolError, ProviderTimeoutError
-from sluice.domain.inference import ChatDelta, FinishReason, StreamEnd, TextDelta, ToolCallDelta
+from sluice.domain.errors import (
+    AnswerNotTakenError,
+    AnswerUnfinishedError,
+    ProviderProtocolError,
+    ProviderTimeoutError,
+)
+from sluice.domain.inference import ChatDelta, FinishReason, ReasoningDelta, StreamEnd, TextDelta, ToolCallDelta
 from sluice.services.streams import LARGEST_BUFFER, PIECE_OVERHEAD, ProviderStream
 from sluice.testing.clock import FakeClock
 from sluice.testing.routes import target
@@ -54,6 +59,7 @@ def threads() -> set[str]:
         (TextDelta("x" * 900), LARGEST_BUFFER // 1_000),
         (TextDelta("x"), LARGEST_BUFFER // (PIECE_OVERHEAD + 1)),
         (ToolCallDelta(index=0, arguments="x" * 900), LARGEST_BUFFER // 1_000),
+        (ReasoningDelta("x" * 900), LARGEST_BUFFER // 1_000),
         # More than all of the buffer: one at a time.
         (TextDelta("x" * LARGEST_BUFFER), 1),
     ],
@@ -83,7 +89,7 @@ def test_a_provider_that_waits_for_a_reader_who_has_gone_is_closed() -> None:
 
 def test_what_is_there_is_given_even_when_time_is_up() -> None:
     provider = Provider(TextDelta("a"), TextDelta("b"))
-    stream = ProviderStream(target("a/one"), provider, clock=FakeClock())
+    stream = ProviderStream(target("a/one"), provider, silence_s=5, clock=FakeClock())
     settled(provider)
     assert [stream.next(timeout_s=0), stream.next(timeout_s=0)] == [TextDelta("a"), TextDelta("b")]
     with pytest.raises(ProviderTimeoutError):
@@ -91,17 +97,32 @@ def test_what_is_there_is_given_even_when_time_is_up() -> None:
     provider.released.set()
 
 
-@pytest.mark.parametrize(("reader_s", "expected"), [(5.0, AnswerNotTakenError), (0.0, ProviderTimeoutError)])
+@pytest.mark.parametrize(("reader_s", "expected"), [(5.0, AnswerNotTakenError), (0.0, AnswerUnfinishedError)])
 def test_who_took_the_time_is_to_blame(reader_s: float, expected: type[Exception]) -> None:
     clock = FakeClock()
     provider = Provider(TextDelta("a"), TextDelta("b"))
-    stream = ProviderStream(target("a/one"), provider, clock=clock)
+    stream = ProviderStream(target("a/one"), provider, silence_s=5, clock=clock)
     for _ in range(2):
         stream.next(timeout_s=5)
         clock.advance(reader_s)
     with pytest.raises(expected):
         stream.next(timeout_s=0)
     assert stream.held_s == 2 * reader_s
+    provider.released.set()
+
+
+@pytest.mark.parametrize(("silent_s", "expected"), [(4.9, AnswerUnfinishedError), (5.0, ProviderTimeoutError)])
+def test_who_has_just_said_something_is_still_at_work(silent_s: float, expected: type[Exception]) -> None:
+    clock = FakeClock()
+    provider = Provider(TextDelta("a"))
+    stream = ProviderStream(target("a/one"), provider, silence_s=5, clock=clock)
+    stream.next(timeout_s=5)
+    # It is the provider that is waited for, whose silence the reader does not prolong.
+    stream.waited_s = 60.0
+    clock.advance(silent_s)
+    with pytest.raises(ProviderTimeoutError) as raised:
+        stream.next(timeout_s=0)
+    assert type(raised.value) is expected
     provider.released.set()
 
 
@@ -117,7 +138,7 @@ def test_the_wait_for_the_first_piece_is_nobodys() -> None:
 
 
 def test_a_stream_without_its_end_has_broken_off() -> None:
-    stream = ProviderStream(target("a/one"), lambda: (piece for piece in [TextDelta("a")]))
+    stream = ProviderStream(target("a/one"), lambda: (piece for piece in [TextDelta("a")]), silence_s=5)
     stream.next(timeout_s=5)
     with pytest.raises(ProviderProtocolError):
         stream.next(timeout_s=5)

@@ -38,6 +38,10 @@ def test_an_answer_that_fits_has_no_problem() -> None:
     assert check().problem(answer('{"name": "Ada", "age": 36}')) is None
 
 
+def test_a_refusal_is_not_held_to_the_schema() -> None:
+    assert check().problem(answer("", refusal="I cannot help with that.")) is None
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

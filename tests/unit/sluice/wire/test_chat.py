@@ -267,6 +267,22 @@ def test_an_answer_of_tool_calls_is_what_the_openai_client_expects() -> None:
     assert parse(messages=[message]).messages == (Message("assistant", "", calls),)
 
 
+def test_a_refusal_is_what_the_openai_client_expects() -> None:
+    usage = Usage(input_tokens=12, output_tokens=3)
+    result = ChatResult(text="", finish_reason=FinishReason.STOP, usage=usage, refusal="I cannot help with that.")
+    body = json_of(ChatCompletionResponse.of(result, model="openai/one", created=1))
+    [choice] = ChatCompletion.model_validate(json.loads(body), strict=True).choices
+    assert (choice.message.content, choice.message.refusal) == (None, "I cannot help with that.")
+    assert json.loads(body)["choices"][0]["message"] == {
+        "role": "assistant",
+        "content": None,
+        "refusal": "I cannot help with that.",
+    }
+    assert parse(messages=[json.loads(body)["choices"][0]["message"]]).messages == (
+        Message("assistant", "I cannot help with that."),
+    )
+
+
 def json_of(struct: object) -> bytes:
     import msgspec
 

@@ -7,7 +7,16 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletionChunk
 
 from sluice.domain.errors import ProviderUnavailableError
-from sluice.domain.inference import ChatDelta, FinishReason, StreamEnd, TextDelta, ToolCallDelta, Usage
+from sluice.domain.inference import (
+    ChatDelta,
+    FinishReason,
+    ReasoningDelta,
+    RefusalDelta,
+    StreamEnd,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
 from sluice.runtime.http import error_body
 from sluice.wire import sse
 
@@ -80,6 +89,28 @@ def test_tool_calls_come_piece_by_piece_with_their_index() -> None:
     assert end["choices"][0]["finish_reason"] == "tool_calls"
     for chunk in chunks:
         ChatCompletionChunk.model_validate(chunk, strict=True)
+
+
+def test_a_refusal_has_a_place_of_its_own() -> None:
+    _, first, second, end, _done = events([RefusalDelta("I can"), RefusalDelta("not."), END])
+    assert [chunk["choices"][0]["delta"] for chunk in (first, second, end)] == [
+        {"refusal": "I can"},
+        {"refusal": "not."},
+        {},
+    ]
+    for chunk in (first, second):
+        ChatCompletionChunk.model_validate(chunk, strict=True)
+
+
+def test_a_completion_has_one_place_for_text_and_refusals() -> None:
+    first, _end, _done = events([RefusalDelta("I cannot."), END], render=sse.completion_events)
+    assert first["choices"][0]["text"] == "I cannot."
+
+
+@pytest.mark.parametrize("render", [sse.chat_events, sse.completion_events])
+def test_reasoning_is_shown_to_nobody(render: Callable[..., Iterator[bytes]]) -> None:
+    thoughtful: list[ChatDelta] = [ReasoningDelta("Hm."), ReasoningDelta(""), TextDelta("Hello"), END]
+    assert events(thoughtful, render=render) == events(thoughtful[2:], render=render)
 
 
 @pytest.mark.parametrize("render", [sse.chat_events, sse.completion_events])

@@ -9,6 +9,8 @@ import pytest
 
 from sluice.domain.errors import InvalidRequestError
 from sluice.domain.inference import ChatResult, FinishReason, Usage
+from sluice.wire.completions import CompletionResponse
+from sluice.wire.simple_chat import SimpleChatResponse
 from sluice.wire.summarize import SummarizeResponse, parse_summarize
 
 
@@ -49,6 +51,14 @@ def test_a_mistake_is_named(body: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequestError) as raised:
         parsed(**body)
     assert raised.value.param == param
+
+
+def test_a_refusal_stands_where_the_summary_would() -> None:
+    usage = Usage(input_tokens=3, output_tokens=1)
+    result = ChatResult(text="", finish_reason=FinishReason.STOP, usage=usage, refusal="I cannot.")
+    assert SummarizeResponse.of(result, model="a/one").summary == "I cannot."
+    assert SimpleChatResponse.of(result, model="a/one").response == "I cannot."
+    assert CompletionResponse.of(result, model="a/one", created=1).choices[0].text == "I cannot."
 
 
 def test_the_answer_says_whether_it_was_cut_off() -> None:

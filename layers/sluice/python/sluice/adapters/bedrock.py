@@ -133,15 +133,20 @@ class Bedrock(ModelProvider):
     def embed(self, target: Target, request: EmbeddingRequest, *, timeout_s: float) -> EmbeddingResult:
         """Embed every input, within ``timeout_s`` seconds for all of them."""
         deadline = Deadline.after(timeout_s)
+        counted: list[int] = []
 
-        def embed_one(text: str) -> "_TitanAnswer":
-            return self._embed_one(target, text, request.dimensions, deadline)
+        def embed_one(text: str) -> tuple[float, ...]:
+            answer = self._embed_one(target, text, request.dimensions, deadline)
+            counted.append(answer.input_tokens)
+            return answer.embedding
 
-        answers = _side_by_side(embed_one, request.inputs)
-        return EmbeddingResult(
-            vectors=tuple(answer.embedding for answer in answers),
-            usage=Usage(input_tokens=sum(answer.input_tokens for answer in answers)),
-        )
+        try:
+            vectors = _side_by_side(embed_one, request.inputs)
+        except errors.ProviderError as error:
+            # One failure is the failure of all, but the others' answers are paid for: as one call, like the whole.
+            error.calls = (Usage(input_tokens=sum(counted)),) if counted else ()
+            raise
+        return EmbeddingResult(vectors=tuple(vectors), usage=Usage(input_tokens=sum(counted)))
 
     def _embed_one(self, target: Target, text: str, dimensions: int | None, deadline: Deadline) -> "_TitanAnswer":
         left = deadline.remaining_s()
@@ -180,7 +185,7 @@ class _TitanAnswer(msgspec.Struct, frozen=True):
     input_tokens: int = msgspec.field(name="inputTextTokenCount")
 
 
-def _side_by_side(function: Callable[[str], _TitanAnswer], inputs: tuple[str, ...]) -> list[_TitanAnswer]:
+def _side_by_side(function: Callable[[str], tuple[float, ...]], inputs: tuple[str, ...]) -> list[tuple[float, ...]]:
     if len(inputs) == 1:
         return [function(inputs[0])]
     pool = ThreadPoolExecutor(max_workers=min(CONCURRENT_EMBEDDINGS, len(inputs)))

@@ -20,6 +20,7 @@ from sluice.domain.inference import (
     FinishReason,
     Message,
     NamedTool,
+    ReasoningDelta,
     StreamEnd,
     TextDelta,
     Tool,
@@ -288,5 +289,8 @@ def _piece(block: Mapping[str, Any], call_of_block: Mapping[int, int]) -> Iterat
     delta = block["delta"]
     if text := delta.get("text"):
         yield TextDelta(text)
+    elif (reasoning := delta.get("reasoningContent")) is not None:
+        # Its signature, and what is redacted, have no text.
+        yield ReasoningDelta(reasoning.get("text", ""))
     elif (tool := delta.get("toolUse")) and (index := call_of_block.get(block["contentBlockIndex"])) is not None:
         yield ToolCallDelta(index=index, arguments=tool["input"])

@@ -17,6 +17,8 @@ from sluice.domain.inference import (
     FinishReason,
     Message,
     NamedTool,
+    ReasoningDelta,
+    RefusalDelta,
     ResponseFormat,
     StreamEnd,
     TextDelta,
@@ -58,9 +60,30 @@ class _Call(msgspec.Struct, frozen=True):
     id: str | None = None
 
 
-class _ChatMessage(msgspec.Struct, frozen=True):
+class _Said(msgspec.Struct, frozen=True):
+    """What a message and a piece of one have in common.
+
+    Reasoning is no part of OpenAI's format. Servers add it by one of these names: DeepSeek by the first, Ollama and
+    OpenRouter by the second, vLLM by either, and some by both at once.
+    """
+
     content: str | None = None
     refusal: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+
+    def deltas(self) -> Iterator[ChatDelta]:
+        """All of it but the tool calls."""
+        reasoning = self.reasoning_content or self.reasoning
+        if reasoning and isinstance(reasoning, str):
+            yield ReasoningDelta(reasoning)
+        if self.content:
+            yield TextDelta(self.content)
+        if self.refusal:
+            yield RefusalDelta(self.refusal)
+
+
+class _ChatMessage(_Said, frozen=True):
     tool_calls: list[_Call] | None = None
 
 
@@ -114,8 +137,8 @@ class ChatAnswer(msgspec.Struct, frozen=True):
             raise ValueError("There is no choice in the answer.")
         choice = self.choices[0]
         collected = Collector()
-        if text := choice.message.content or choice.message.refusal:
-            collected.add(TextDelta(text))
+        for delta in choice.message.deltas():
+            collected.add(delta)
         for index, call in enumerate(choice.message.tool_calls or ()):
             function = call.function
             collected.add(
@@ -137,9 +160,7 @@ class _CallPiece(msgspec.Struct, frozen=True):
     function: _FunctionPiece = _FunctionPiece()
 
 
-class _Delta(msgspec.Struct, frozen=True):
-    content: str | None = None
-    refusal: str | None = None
+class _Delta(_Said, frozen=True):
     tool_calls: list[_CallPiece] | None = None
 
 
@@ -159,7 +180,7 @@ def body(target: Target, request: ChatRequest, *, stream: bool) -> dict[str, Any
     return {
         "model": target.model,
         "messages": [_message(message) for message in request.messages],
-        "max_tokens": request.max_tokens or target.max_output_tokens,
+        target.max_tokens_field: request.max_tokens or target.max_output_tokens,
         "temperature": request.temperature,
         "top_p": request.top_p,
         "stop": list(request.stop) or None,
@@ -225,8 +246,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _pieces(delta: _Delta, started: set[int]) -> Iterator[ChatDelta]:
-    if text := delta.content or delta.refusal:
-        yield TextDelta(text)
+    yield from delta.deltas()
     for call in delta.tool_calls or ():
         arguments = call.function.arguments or ""
         if call.index in started:

@@ -6,7 +6,7 @@ The ``openai`` package would cost 0.4 s of cold start and hide the connection's 
 import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -17,7 +17,7 @@ from urllib3.exceptions import TimeoutError as Urllib3TimeoutError
 from sluice.adapters import openai_chat
 from sluice.adapters.retry_after import retry_after_s
 from sluice.domain import errors
-from sluice.domain.inference import ChatDelta, ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult
+from sluice.domain.inference import ChatDelta, ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult, StreamEnd
 from sluice.domain.ports import ModelProvider
 from sluice.domain.routing import Target
 from sluice.telemetry import tracing
@@ -26,6 +26,10 @@ CONNECT_TIMEOUT_S: Final = 3.0
 # 2,048 vectors of 3,072 numbers are about 130 MB of JSON; nothing that a gateway passes on comes near half of it.
 LARGEST_ANSWER_BYTES: Final = 64 * 1024 * 1024
 CHUNK_BYTES: Final = 64 * 1024
+# After a stream's last event there are a few bytes that end the body. The socket keeps this timeout, and so the next
+# request is sent with the one that a new connection has; its answer has its own.
+ENDING_TIMEOUT_S: Final = CONNECT_TIMEOUT_S
+MOST_ENDING_READS: Final = 4
 
 # What a provider calls its error may be passed on when it cannot hold anything but a name.
 _HARMLESS: Final = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
@@ -128,10 +132,13 @@ class OpenAICompatible(ModelProvider):
         content, headers = self._request(target, openai_chat.body(target, request, stream=True))
         with _translated(target):
             response = self._open(target, "/chat/completions", content, headers, timeout_s)
+            whole = False
             try:
                 if response.status != 200:
                     raise self._refusal(target, response, self._clock() + timeout_s)
-                yield from openai_chat.deltas(_bounded(_pieces(response), target))
+                for delta in openai_chat.deltas(_bounded(_pieces(response), target)):
+                    whole = isinstance(delta, StreamEnd)
+                    yield delta
             except openai_chat.StreamFailure as exc:
                 raise translate_event(exc.body, target) from exc
             except openai_chat.CutStreamError as exc:
@@ -139,6 +146,8 @@ class OpenAICompatible(ModelProvider):
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
                 raise _protocol_error(target) from exc
             finally:
+                if whole:
+                    _give_back(response)
                 response.close()
 
     def embed(self, target: Target, request: EmbeddingRequest, *, timeout_s: float) -> EmbeddingResult:
@@ -225,6 +234,21 @@ def _pieces(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     """The body as it arrives: read1 returns whatever one read gives, every other way waits for a chunk to be full."""
     while chunk := response.read1(CHUNK_BYTES):
         yield chunk
+
+
+def _give_back(response: urllib3.BaseHTTPResponse) -> None:
+    """Read a body to its end, so that the next request can have the connection; not one that goes on and on.
+
+    Nobody waits for this: the last piece has been handed over.
+    """
+    socket = getattr(response.connection, "sock", None)
+    if socket is None:
+        # The body has ended already, or the provider closes the connection after it.
+        return
+    socket.settimeout(ENDING_TIMEOUT_S)
+    with suppress(HTTPError):
+        if any(not response.read1(CHUNK_BYTES) for _ in range(MOST_ENDING_READS)):
+            response.release_conn()
 
 
 def _bounded(chunks: Iterator[bytes], target: Target) -> Iterator[bytes]:

@@ -8,6 +8,7 @@
     │   ├── AuthenticationError        no key, an unknown key, an expired or revoked key
     │   ├── PermissionDeniedError      a valid key that may not do this
     │   ├── RequestTooLargeError       the body has more bytes than the deployment takes
+    │   ├── AnswerTooLargeError        the answer has more bytes than one response carries
     │   ├── NotFoundError              no such model, job or execution (of this caller)
     │   ├── AnswerNotTakenError        the answer was read too slowly, or not at all
     │   ├── ConflictError              the thing exists in a state that forbids the change
@@ -89,6 +90,12 @@ class RequestTooLargeError(CallerError):
     """The body has more bytes than this deployment takes."""
 
     default_code = "request_too_large"
+
+
+class AnswerTooLargeError(CallerError):
+    """The answer is there, and what it cost is billed, but it has more bytes than one response carries."""
+
+    default_code = "answer_too_large"
 
 
 class NotFoundError(CallerError):
@@ -191,6 +198,10 @@ class ProviderTimeoutError(ProviderError):
     """The provider did not answer within the time of this attempt."""
 
     default_code = "provider_timeout"
+
+
+class AnswerUnfinishedError(ProviderTimeoutError):
+    """The provider was still writing when the time for the whole answer was over: it is too long, nobody was slow."""
 
 
 class AllTargetsUnavailableError(ProviderError):

@@ -134,16 +134,37 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChatResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer of a model: text, tool calls, or both."""
+    """One answer of a model: text, tool calls, or both; or a ``refusal``, in the model's own words, in their place."""
 
     text: str
     finish_reason: FinishReason
     usage: Usage
     tool_calls: tuple[ToolCall, ...] = ()
+    refusal: str | None = None
+
+    @property
+    def said(self) -> str:
+        """The text, else the refusal: for formats that have one place for both."""
+        return self.text or self.refusal or ""
 
 
 class TextDelta(msgspec.Struct, frozen=True, tag="text"):
     """A piece of the answer's text, never empty."""
+
+    text: str
+
+
+class RefusalDelta(msgspec.Struct, frozen=True, tag="refusal"):
+    """A piece of the words in which the model refuses to answer, never empty."""
+
+    text: str
+
+
+class ReasoningDelta(msgspec.Struct, frozen=True, tag="reasoning"):
+    """A piece of what the model writes before it answers: output that is billed, and that callers are not shown.
+
+    It is empty where the provider keeps the text to itself.
+    """
 
     text: str
 
@@ -164,8 +185,8 @@ class StreamEnd(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
     usage: Usage | None = None
 
 
-ChatDelta = TextDelta | ToolCallDelta | StreamEnd
-"""What a streamed answer is made of: text and tool calls as they come, then exactly one end."""
+ChatDelta = TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta | StreamEnd
+"""What a streamed answer is made of: output of every kind as it comes, then exactly one end."""
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,6 +41,8 @@ _VERDICTS: Final[tuple[tuple[type[errors.SluiceError], Verdict], ...]] = (
     # It answered, and in order: the request was at fault, or what the model wrote.
     (errors.ProviderRejectedError, Verdict.SUCCESS),
     (errors.InvalidModelOutputError, Verdict.SUCCESS),
+    # It was at work; how long an answer gets, and how much time there is for it, is not its doing.
+    (errors.AnswerUnfinishedError, Verdict.NOTHING),
     (errors.ProviderThrottledError, Verdict.FAILURE),
     (errors.ProviderOverloadedError, Verdict.FAILURE),
     (errors.ProviderTimeoutError, Verdict.FAILURE),

@@ -67,7 +67,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """One model at one provider. ``name`` is ``<provider label>/<model label>``; ``model`` is the provider's own id.
 
     ``region`` is where the provider runs it; a target that does not say is never chosen by region.
-    ``attempt_timeout_s`` shortens the deployment's own for a target that is quick or given up.
+    ``attempt_timeout_s`` shortens the deployment's own for a target that is quick or given up. ``max_tokens_field`` is
+    by which name an OpenAI-compatible server takes the longest answer: OpenAI's reasoning models refuse ``max_tokens``
+    (https://platform.openai.com/docs/api-reference/chat/create), and many other servers know nothing else.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     region: str | None = None
     context_length: int | None = None
     max_output_tokens: int | None = None
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     attempt_timeout_s: float | None = None
     guardrail: Guardrail | None = None
     price: Price | None = None

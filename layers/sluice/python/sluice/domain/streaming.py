@@ -6,6 +6,8 @@ from sluice.domain.inference import (
     ChatDelta,
     ChatRequest,
     ChatResult,
+    ReasoningDelta,
+    RefusalDelta,
     StreamEnd,
     TextDelta,
     ToolCall,
@@ -22,6 +24,8 @@ class Collector:
 
     def __init__(self) -> None:
         self._text: list[str] = []
+        self._refusal: list[str] = []
+        self._reasoning_characters = 0
         self._calls: dict[int, tuple[str, str, list[str]]] = {}
         self.end: StreamEnd | None = None
 
@@ -29,6 +33,10 @@ class Collector:
         """Take in the next piece."""
         if isinstance(delta, TextDelta):
             self._text.append(delta.text)
+        elif isinstance(delta, RefusalDelta):
+            self._refusal.append(delta.text)
+        elif isinstance(delta, ReasoningDelta):
+            self._reasoning_characters += len(delta.text)
         elif isinstance(delta, ToolCallDelta):
             _, _, arguments = self._calls.setdefault(delta.index, (delta.id or "", delta.name or "", []))
             arguments.append(delta.arguments)
@@ -36,14 +44,14 @@ class Collector:
             self.end = delta
 
     @property
-    def started(self) -> bool:
-        """Whether any output has come: from here on no other target can take over."""
-        return bool(self._text or self._calls)
-
-    @property
     def text(self) -> str:
         """The text so far."""
         return "".join(self._text)
+
+    @property
+    def refusal(self) -> str | None:
+        """The refusal so far, ``None`` where there is none."""
+        return "".join(self._refusal) or None
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
@@ -57,8 +65,14 @@ class Collector:
         """The tokens of this answer to ``request``: the provider's count, else an estimate that says so."""
         if self.end is not None and self.end.usage is not None:
             return self.end.usage
-        written = len(self.text) + sum(len(call.name) + len(call.arguments) for call in self.tool_calls)
-        return Usage(input_tokens=estimated_tokens(_texts(request)), output_tokens=tokens_of(written), estimated=True)
+        called = sum(len(call.name) + len(call.arguments) for call in self.tool_calls)
+        written = len(self.text) + len(self.refusal or "") + called + self._reasoning_characters
+        return Usage(
+            input_tokens=estimated_tokens(_texts(request)),
+            output_tokens=tokens_of(written),
+            reasoning_tokens=tokens_of(self._reasoning_characters),
+            estimated=True,
+        )
 
     def result(self, request: ChatRequest) -> ChatResult:
         """The answer that the pieces add up to.
@@ -72,6 +86,7 @@ class Collector:
             finish_reason=self.end.finish_reason,
             usage=self.usage(request),
             tool_calls=self.tool_calls,
+            refusal=self.refusal,
         )
 
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from sluice.domain.inference import ChatDelta, ChatRequest, StreamEnd, TextDelta, ToolCallDelta
+from sluice.domain.inference import ChatDelta, ChatRequest, RefusalDelta, StreamEnd, TextDelta, ToolCallDelta
 from sluice.domain.routing import Report, Target
 from sluice.domain.streaming import Collector
 from sluice.services.attempts import Won
@@ -138,6 +138,8 @@ class WholeStream:
         result = self._outcome.result
         if result.text:
             yield TextDelta(result.text)
+        if result.refusal:
+            yield RefusalDelta(result.refusal)
         for index, call in enumerate(result.tool_calls):
             yield ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments)
         yield StreamEnd(finish_reason=result.finish_reason, usage=result.usage)

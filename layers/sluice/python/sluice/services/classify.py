@@ -72,13 +72,16 @@ class Classifier:
         vectors = {**known, **found}
         labels = [vectors[text] for text in texts]
         self._keep(target, found)
-        return ClassificationResult(
-            classifications=tuple(
+        try:
+            classifications = tuple(
                 _classification(request.labels, _softmax([_cosine(target, vector, label) for label in labels]))
                 for vector in result.vectors[len(unknown) :]
-            ),
-            calls=(result.usage,),
-        )
+            )
+        except ProviderError as error:
+            # Vectors of no use are paid for all the same.
+            error.calls = (result.usage,)
+            raise
+        return ClassificationResult(classifications=classifications, calls=(result.usage,))
 
     def _key(self, target: Target, text: str) -> tuple[str, str, str]:
         # A route may come to mean another model by the same name.

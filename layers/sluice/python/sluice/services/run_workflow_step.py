@@ -143,7 +143,7 @@ class RunWorkflowStep:
         # A name of its own for every attempt: one that was given up cannot replace what a later step has read.
         folder = execution_folder(execution.key_id, execution.id)
         key = f"{folder}/steps/{index:03d}/{secrets.token_hex(4)}.json"
-        answer = StepAnswer(text=outcome.result.text, finish_reason=outcome.result.finish_reason)
+        answer = StepAnswer(text=outcome.result.said, finish_reason=outcome.result.finish_reason)
         self.objects.put(key, msgspec.json.encode(answer))
         return key
 

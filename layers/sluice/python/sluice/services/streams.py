@@ -13,8 +13,14 @@ from typing import Final
 
 import msgspec
 
-from sluice.domain.errors import AnswerNotTakenError, ProviderError, ProviderProtocolError, ProviderTimeoutError
-from sluice.domain.inference import ChatDelta, StreamEnd, TextDelta, ToolCallDelta
+from sluice.domain.errors import (
+    AnswerNotTakenError,
+    AnswerUnfinishedError,
+    ProviderError,
+    ProviderProtocolError,
+    ProviderTimeoutError,
+)
+from sluice.domain.inference import ChatDelta, ReasoningDelta, RefusalDelta, StreamEnd, TextDelta, ToolCallDelta
 from sluice.domain.routing import Target
 from sluice.telemetry import tracing
 
@@ -77,7 +83,7 @@ class _Buffer:
 
 
 def _size(piece: ChatDelta | _Failed | _Over) -> int:
-    if isinstance(piece, TextDelta):
+    if isinstance(piece, TextDelta | RefusalDelta | ReasoningDelta):
         return PIECE_OVERHEAD + len(piece.text)
     if isinstance(piece, ToolCallDelta):
         return PIECE_OVERHEAD + len(piece.arguments)
@@ -89,11 +95,16 @@ class ProviderStream:
     """A provider's stream whose first output has come: from here on no other target can take over.
 
     ``waited_s`` is how long its reader has waited for it, ``held_s`` how long it has waited for its reader.
+    ``silence_s`` is for how many seconds it may say nothing and still be at work.
     """
 
-    def __init__(self, target: Target, open_stream: Open, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, target: Target, open_stream: Open, *, silence_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._target = target
+        self._silence_s = silence_s
         self._clock = clock
+        self._said_at: float | None = None
         self._buffer = _Buffer()
         self._first: ChatDelta | None = None
         self._began_after_s = 0.0
@@ -109,7 +120,7 @@ class ProviderStream:
 
         :raises ProviderError: it failed, or kept silent for ``timeout_s`` seconds, before there was any output.
         """
-        stream = cls(target, open_stream)
+        stream = cls(target, open_stream, silence_s=timeout_s)
         try:
             stream._first = stream.next(timeout_s=timeout_s)
         except BaseException:
@@ -123,7 +134,8 @@ class ProviderStream:
     def next(self, *, timeout_s: float) -> ChatDelta:
         """The next piece; the last one is a :class:`~sluice.domain.inference.StreamEnd`.
 
-        :raises ProviderError: it failed, or kept silent for ``timeout_s`` seconds.
+        :raises AnswerUnfinishedError: nothing came for ``timeout_s`` seconds, and it is still at work.
+        :raises ProviderError: it failed, or has kept silent for too long.
         :raises AnswerNotTakenError: time is up, and the reader took more of it than the provider.
         """
         if self._first is not None:
@@ -152,12 +164,17 @@ class ProviderStream:
         if self.held_s > self._began_after_s + self.waited_s:
             # A reader that dawdles must not get the provider into trouble with the circuit breaker.
             return AnswerNotTakenError("The answer was read so slowly that the time for it was over.")
+        if self._said_at is not None and self._clock() - self._said_at < self._silence_s:
+            return AnswerUnfinishedError(
+                "The model was still answering when the time for it was over.", target=self._target.name
+            )
         return ProviderTimeoutError("The model provider did not answer in time.", target=self._target.name)
 
     def _pump(self, open_stream: Open) -> None:
         try:
             with contextlib.closing(open_stream()) as deltas:
                 for delta in deltas:
+                    self._said_at = self._clock()
                     if not self._buffer.put(delta) or isinstance(delta, StreamEnd):
                         return
             self._buffer.put(_OVER)

@@ -47,9 +47,9 @@ class OutputCheck:
         """What is wrong with the answer, in words for the model that gave it; ``None`` when it fits.
 
         A fence around it is no problem. Only a finished answer is judged: one that was cut off, filtered, or asks for a
-        tool is not the JSON yet, and its finish reason tells the caller so.
+        tool is not the JSON yet, and its finish reason tells the caller so. A refusal is not meant to be the JSON.
         """
-        if result.finish_reason is not FinishReason.STOP or result.tool_calls:
+        if result.finish_reason is not FinishReason.STOP or result.tool_calls or result.refusal is not None:
             return None
         try:
             answer = msgspec.json.decode(_unfenced(result.text))

@@ -11,6 +11,8 @@ from sluice.domain.inference import (
     EmbeddingRequest,
     EmbeddingResult,
     FinishReason,
+    ReasoningDelta,
+    RefusalDelta,
     StreamEnd,
     TextDelta,
     Usage,
@@ -27,9 +29,10 @@ class FakeProvider(ModelProvider):
     """Implements :class:`~sluice.domain.ports.ModelProvider`.
 
     Each call takes the next of ``failures`` (``None`` stands for a success) and, with a ``clock``, ``takes_s`` seconds,
-    though never more than it is given. ``calls`` holds the target and timeout of every call. A stream says one word
-    after the other; ``breaks`` is what it raises after the first ``breaks_after`` of them, instead of its end.
-    A call of a target in ``stuck`` waits until that event is set.
+    though never more than it is given. ``calls`` holds the target and timeout of every call. A stream says its
+    ``reasoning``, then one word after the other; ``breaks`` is what it raises after the first ``breaks_after`` of
+    these, instead of its end, and ``pause`` an event that it waits for after the first. With a ``refusal`` it says that
+    and no word. A call of a target in ``stuck`` waits until that event is set.
     """
 
     def __init__(self, *failures: Raiser | None, clock: FakeClock | None = None, takes_s: float = 0.0) -> None:
@@ -40,21 +43,27 @@ class FakeProvider(ModelProvider):
         self.requests: list[ChatRequest | EmbeddingRequest] = []
         self.breaks: Raiser | None = None
         self.breaks_after = 0
+        self.pause: threading.Event | None = None
+        self.reasoning: tuple[str, ...] = ()
+        self.refusal: str | None = None
         self.usage: Usage | None = USAGE
         self.closed: list[str] = []
         self.stuck: Mapping[str, threading.Event] = {}
 
     def chat(self, target: Target, request: ChatRequest, *, timeout_s: float) -> ChatResult:
         self._call(target, request, timeout_s)
-        return ChatResult(text=f"answer of {target.name}", finish_reason=FinishReason.STOP, usage=USAGE)
+        text = "" if self.refusal else f"answer of {target.name}"
+        return ChatResult(text=text, finish_reason=FinishReason.STOP, usage=USAGE, refusal=self.refusal)
 
     def stream(self, target: Target, request: ChatRequest, *, timeout_s: float) -> Generator[ChatDelta, None, None]:
         try:
             self._call(target, request, timeout_s)
-            for said, word in enumerate(("answer", " of ", target.name)):
+            for said, piece in enumerate(self._pieces(target)):
+                if said == 1 and self.pause is not None:
+                    self.pause.wait(timeout=10)
                 if self.breaks is not None and said == self.breaks_after:
                     raise self.breaks(target)
-                yield TextDelta(word)
+                yield piece
             yield StreamEnd(finish_reason=FinishReason.STOP, usage=self.usage)
         finally:
             self.closed.append(target.name)
@@ -63,6 +72,12 @@ class FakeProvider(ModelProvider):
         self._call(target, request, timeout_s)
         vectors = tuple((float(index), 0.5) for index, _ in enumerate(request.inputs))
         return EmbeddingResult(vectors=vectors, usage=Usage(input_tokens=3 * len(request.inputs)))
+
+    def _pieces(self, target: Target) -> list[ChatDelta]:
+        reasoning = map(ReasoningDelta, self.reasoning)
+        if self.refusal is not None:
+            return [*reasoning, RefusalDelta(self.refusal)]
+        return [*reasoning, *map(TextDelta, ("answer", " of ", target.name))]
 
     def _call(self, target: Target, request: ChatRequest | EmbeddingRequest, timeout_s: float) -> None:
         self.calls.append((target.name, timeout_s))

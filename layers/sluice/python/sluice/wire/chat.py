@@ -371,7 +371,7 @@ class CompletionUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AssistantMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """The model's answer. ``content`` is null when it consists of tool calls alone."""
+    """The model's answer. ``content`` is null when it consists of tool calls alone, or of a ``refusal``."""
 
     role: Literal["assistant"] = "assistant"
     content: str | None
@@ -381,9 +381,10 @@ class AssistantMessage(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, result: ChatResult) -> "AssistantMessage":
         """``result`` as a message, which a client may send back as it is."""
-        if not result.tool_calls:
+        if not result.tool_calls and result.refusal is None:
             return cls(content=result.text)
-        return cls(content=result.text or None, tool_calls=[ToolCallObject.of(call) for call in result.tool_calls])
+        calls = [ToolCallObject.of(call) for call in result.tool_calls]
+        return cls(content=result.text or None, refusal=result.refusal, tool_calls=calls or UNSET)
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):

@@ -126,7 +126,7 @@ class CompletionResponse(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, result: ChatResult, *, model: str, created: int, echoed: str = "") -> "CompletionResponse":
         """``result`` as OpenAI would answer it, after the prompt if that is to be ``echoed``."""
-        choice = CompletionChoice(text=echoed + result.text, finish_reason=finish_reason(result.finish_reason))
+        choice = CompletionChoice(text=echoed + result.said, finish_reason=finish_reason(result.finish_reason))
         return cls(
             id=new_completion_id(),
             created=created,

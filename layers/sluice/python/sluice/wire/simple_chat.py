@@ -62,4 +62,4 @@ class SimpleChatResponse(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, result: ChatResult, *, model: str) -> "SimpleChatResponse":
         """``result`` without anything that a caller of this route has no use for."""
-        return cls(response=result.text, model=model, usage=CompletionUsage.of(result.usage))
+        return cls(response=result.said, model=model, usage=CompletionUsage.of(result.usage))

@@ -1,7 +1,7 @@
 """Streamed answers as server-sent events: https://platform.openai.com/docs/api-reference/chat-streaming.
 
-What comes out is one event per piece, as the provider made them. Sluice sends the events of an answer as one body: each
-of them is whole, so it makes no difference to a client whether they arrive together or one by one.
+What comes out is one event per piece, as the provider made them. Each of them is whole, so it makes no difference to a
+client whether they arrive one by one (the Function URL) or together (API Gateway, which is sent one body).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from sluice.domain.errors import SluiceError
-from sluice.domain.inference import ChatDelta, StreamEnd, TextDelta, ToolCallDelta
+from sluice.domain.inference import ChatDelta, RefusalDelta, StreamEnd, TextDelta, ToolCallDelta
 from sluice.wire.chat import CompletionUsage
 from sluice.wire.completions import CompletionChunk, CompletionChunkChoice, finish_reason
 
@@ -44,6 +44,7 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    refusal: str | UnsetType = UNSET
     tool_calls: list[ToolCallChunk] | UnsetType = UNSET
 
 
@@ -78,7 +79,8 @@ def chat_events(
 ) -> Iterator[bytes]:
     """The events of a chat completion: the role, every piece, the reason of the end, usage if asked for, ``[DONE]``.
 
-    A failure of ``deltas`` becomes OpenAI's error event, and nothing comes after it.
+    Reasoning is left out: OpenAI's format has no place for it. A failure of ``deltas`` becomes OpenAI's error event,
+    and nothing comes after it.
     """
     no_usage: UnsetType | None = None if include_usage else UNSET
 
@@ -97,9 +99,11 @@ def chat_events(
         for delta in deltas:
             if isinstance(delta, TextDelta):
                 yield chunk(Delta(content=delta.text))
+            elif isinstance(delta, RefusalDelta):
+                yield chunk(Delta(refusal=delta.text))
             elif isinstance(delta, ToolCallDelta):
                 yield chunk(Delta(tool_calls=[_tool_call(delta)]))
-            else:
+            elif isinstance(delta, StreamEnd):
                 yield chunk(Delta(), delta)
                 if include_usage:
                     yield usage_chunk(delta)
@@ -127,7 +131,7 @@ def completion_events(
 
     try:
         for delta in deltas:
-            if isinstance(delta, TextDelta):
+            if isinstance(delta, TextDelta | RefusalDelta):
                 yield chunk(delta.text)
             elif isinstance(delta, StreamEnd):
                 yield chunk("", delta)

@@ -69,7 +69,7 @@ class SummarizeResponse(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, result: ChatResult, *, model: str) -> "SummarizeResponse":
         """``result`` as callers see it."""
         return cls(
-            summary=result.text.strip(),
+            summary=result.said.strip(),
             model=model,
             finish_reason=result.finish_reason.value,
             usage=CompletionUsage.of(result.usage),
