@@ -112,7 +112,7 @@ def ledger(platform: Platform, request_id: str) -> dict[str, Any]:
     def find() -> dict[str, Any] | None:
         pages = table.get_paginator("scan").paginate(TableName=platform.env["SLUICE_TABLE"], ConsistentRead=True)
         entries = (item for page in pages for item in page["Items"] if item["pk"]["S"].startswith("REQ#"))
-        found = next((item for item in entries if request_id in item["sk"]["S"]), None)
+        found = next((item for item in entries if item["request_id"]["S"] == request_id), None)
         return {name: plain(value) for name, value in found.items()} if found else None
 
     return eventually(find, within_s=5, what=f"a log entry of {request_id}")

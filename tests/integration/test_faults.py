@@ -7,11 +7,11 @@ say), what the ledger holds, and what the circuit has learned.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
 import uuid
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -146,13 +146,12 @@ class Lab:
 
     def entry(self, seen: Seen) -> dict[str, Any]:
         """The ledger's entry of a request."""
-        shard = zlib.crc32(seen.request_id.encode()) % 8
         now = datetime.now(UTC)
 
         def find() -> dict[str, Any] | None:
-            for day in (now, now - timedelta(hours=1)):
-                for item in self.platform.items(f"REQ#{_key_id(self.platform)}#{day:%Y%m%d}#{shard}"):
-                    if item["sk"]["S"].endswith(seen.request_id):
+            for day, shard in itertools.product({f"{now:%Y%m%d}", f"{now - timedelta(hours=1):%Y%m%d}"}, range(8)):
+                for item in self.platform.items(f"REQ#{_key_id(self.platform)}#{day}#{shard}"):
+                    if item["request_id"]["S"] == seen.request_id:
                         return {name: next(iter(value.values())) for name, value in item.items()}
             return None
 

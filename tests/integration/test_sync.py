@@ -39,7 +39,7 @@ def request_log(platform: Platform, request_id: str) -> dict[str, dict[str, str]
     def find() -> dict[str, dict[str, str]] | None:
         pages = table.get_paginator("scan").paginate(TableName=platform.env["SLUICE_TABLE"], ConsistentRead=True)
         entries = (item for page in pages for item in page["Items"] if item["pk"]["S"].startswith("REQ#"))
-        return next((item for item in entries if request_id in item["sk"]["S"]), None)
+        return next((item for item in entries if item["request_id"]["S"] == request_id), None)
 
     return eventually(find, within_s=5, what=f"a log entry of {request_id}")
 

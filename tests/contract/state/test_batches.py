@@ -323,8 +323,10 @@ def part_of(batch: Batch, chunk: Chunk) -> Part:
 def entry_of(
     batch: Batch, chunk: Chunk, *, requests: int, cost: Decimal | None, usage: Usage | None, name: str = ""
 ) -> RequestLogEntry:
+    request_id = f"{batch.id}/{chunk.number}-{chunk.attempts}{name}"
     return RequestLogEntry(
-        request_id=f"{batch.id}/{chunk.number}-{chunk.attempts}{name}",
+        request_id=request_id,
+        unit=request_id,
         key_id=batch.key_id,
         mode=Mode.BATCH,
         operation=Operation.EMBED,

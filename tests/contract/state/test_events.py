@@ -150,6 +150,7 @@ def entry(outcome: Outcome = Outcome.COMPLETED, **fields: Any) -> RequestLogEntr
         "started_at": NOW + 0.25,
         "latency_ms": 321,
         "target": "bedrock/small",
+        "unit": "unit-1",
     }
     return RequestLogEntry(**(shape | fields))
 

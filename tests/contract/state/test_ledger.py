@@ -24,7 +24,7 @@ from sluice.adapters import dynamodb_ledger
 from sluice.adapters.dynamodb import Table
 from sluice.adapters.dynamodb_ledger import DynamoDBLedger
 from sluice.adapters.dynamodb_ledger_items import partition_key
-from sluice.adapters.dynamodb_request_log import SHARDS, DynamoDBRequestLog
+from sluice.adapters.dynamodb_request_log import SHARDS, DynamoDBRequestLog, to_item
 from sluice.domain.errors import BudgetExceededError, LimitError, RateLimitedError, StateConflictError, StateError
 from sluice.domain.ids import new_id
 from sluice.domain.inference import Mode, Operation, Usage
@@ -72,7 +72,13 @@ class World:
         return hold
 
     def write_log(self, hold: Hold, cost: Decimal, *, tokens: tuple[int, int] = (7, 3), requests: int = 1) -> Spent:
-        entry = RequestLogEntry(
+        self.log.append(self.entry(hold, cost, tokens=tokens, requests=requests))
+        return Spent(requests=requests, input_tokens=tokens[0], output_tokens=tokens[1], cost_micro_usd=cost)
+
+    def entry(
+        self, hold: Hold, cost: Decimal, *, tokens: tuple[int, int] = (7, 3), requests: int = 1
+    ) -> RequestLogEntry:
+        return RequestLogEntry(
             request_id=new_id("req"),
             key_id=self.key_id,
             mode=Mode.SYNC,
@@ -87,8 +93,6 @@ class World:
             hold=hold.reference,
             requests=requests,
         )
-        self.log.append(entry)
-        return Spent(requests=requests, input_tokens=tokens[0], output_tokens=tokens[1], cost_micro_usd=cost)
 
     def finish(self, hold: Hold, cost: Decimal, *, ledger: Ledger | None = None) -> None:
         (ledger or self.ledger).settle(hold, self.write_log(hold, cost))
@@ -107,6 +111,17 @@ def client(cloud: Instance) -> Iterator[Any]:
     boto: Any = session.client("dynamodb", endpoint_url=cloud.cloud_url, config=config)
     yield boto
     boto.close()
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is, whoever mends the ledger has the time to, unless a test says otherwise."""
+    take(monkeypatch, seconds=60.0)
+
+
+def take(monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> None:
+    for name in ("MENDING_BEFORE_S", "MENDING_AFTER_S"):
+        monkeypatch.setattr(dynamodb_ledger, name, seconds)
 
 
 @pytest.fixture
@@ -652,6 +667,31 @@ def test_a_smaller_budget_holds_over_all_shards_although_one_alone_has_used_more
     assert sum(outcomes) == 5
 
 
+def test_money_that_comes_back_to_one_shard_stays_where_others_have_used_more_than_there_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, small = (Limits(monthly_budget_micro_usd=D(budget), shards=2) for budget in (800, 80))
+    holds = []
+    for shard, cost in ((0, 110), (1, 150), (1, 30)):
+        monkeypatch.setattr(random, "randrange", lambda _, shard=shard: shard)
+        monkeypatch.setattr(random, "choice", lambda among, shard=shard: among[shard])
+        holds.append(world.reserve(large, Ask(cost_micro_usd=D(cost)), seconds=900))
+    monkeypatch.undo()
+    spent, returned, kept = holds
+    world.finish(spent, D(110))
+    for _ in range(2):
+        refusal(world, small, Ask(cost_micro_usd=D(1)))
+        world.clock.advance(70)
+
+    world.finish(returned, D(1))
+
+    with pytest.raises(BudgetExceededError):
+        world.ledger.extend(kept, small, D(1))
+    assert not any(_admitted(world, small, Ask(cost_micro_usd=D(1)), world.ledger) for _ in range(20))
+    standing = world.ledger.standing(world.key_id, small)
+    assert numbers(standing.spent_micro_usd, standing.held_micro_usd) == (111, 30)
+
+
 # ---- What DynamoDB is asked for ----
 
 
@@ -864,7 +904,7 @@ class Intruded:
         self._client, self._intrusions = client, [intrusion]
 
     def __getattr__(self, name: str) -> Any:
-        if name == "get_paginator" and self._intrusions:
+        if name == "query" and self._intrusions:
             self._intrusions.pop()()
         return getattr(self._client, name)
 
@@ -952,7 +992,7 @@ def test_a_reader_of_the_log_that_dies_is_followed_by_another(real_world: World,
     hold = real_world.reserve(BUDGET, ASK)
     real_world.write_log(hold, D(60))
     real_world.clock.advance(90)
-    dying = failing_ledger(real_world, client, RuntimeError("killed"), operation="get_paginator")
+    dying = failing_ledger(real_world, client, RuntimeError("killed"), operation="query")
 
     with pytest.raises(RuntimeError):
         dying.standing(real_world.key_id, BUDGET)
@@ -1002,3 +1042,172 @@ def test_a_settlement_mends_what_others_left_behind(real_world: World, client: A
 
     item = raw_item(real_world, client)
     assert (item["c"], item["s"]) == ({"N": "15"}, {"N": "15"})
+
+
+def test_the_log_is_not_read_by_who_has_hardly_any_time_left(real_world: World, client: Any) -> None:
+    real_world.reserve(BUDGET, ASK, seconds=5)
+    hold = real_world.reserve(BUDGET, ASK, seconds=59)
+    real_world.clock.advance(59 - dynamodb_ledger.SPARE_S + 1)
+
+    with watched(client) as wire:
+        real_world.finish(hold, D(5))
+
+    assert wire.operations == {"PutItem": 1, "UpdateItem": 1}
+    assert real_world.ledger.standing(real_world.key_id, BUDGET).held_micro_usd == 0
+
+
+# ---- A log that is much to read ----
+
+
+class OneByOne:
+    """The client, but a page has one item only, as if items were large."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def query(self, **arguments: Any) -> Any:
+        return self._client.query(**arguments, Limit=1)
+
+
+@pytest.fixture
+def hurried(real_world: World, client: Any, monkeypatch: pytest.MonkeyPatch) -> DynamoDBLedger:
+    """A ledger that has the time for one item of each partition of the log."""
+    take(monkeypatch, seconds=0.0)
+    real: Any = real_world.ledger
+    slow: Any = OneByOne(client)
+    return DynamoDBLedger(Table(slow, real._table._name), now=real_world.clock, sleep=lambda _: None)
+
+
+def test_callers_take_turns_at_a_log_that_none_of_them_has_the_time_to_read(
+    real_world: World, client: Any, hurried: DynamoDBLedger
+) -> None:
+    large = Limits(monthly_budget_micro_usd=D(5000))
+    for cost in range(1, 31):
+        real_world.write_log(real_world.reserve(large, ASK), D(cost))
+    real_world.clock.advance(90)
+
+    with watched(client) as wire:
+        for turn in range(1, 32):
+            held = hurried.standing(real_world.key_id, large).held_micro_usd
+            assert wire.operations["Query"] <= SHARDS * turn
+            if not held:
+                break
+
+    assert turn > 2
+    assert wire.operations["Query"] <= 30 + SHARDS, "nothing is read twice"
+    standing = real_world.ledger.standing(real_world.key_id, large)
+    assert numbers(standing.spent_micro_usd, standing.held_micro_usd, standing.requests) == (sum(range(31)), 0, 30)
+
+
+def test_every_settlement_reads_on_where_the_last_one_had_to_stop(real_world: World, hurried: DynamoDBLedger) -> None:
+    large = Limits(monthly_budget_micro_usd=D(5000))
+    for _ in range(30):
+        real_world.write_log(real_world.reserve(large, ASK), D(1))
+    real_world.clock.advance(90)
+
+    # No more than that of them can have come to one partition.
+    for _ in range(31):
+        hurried.settle(real_world.reserve(large, ASK), Spent(cost_micro_usd=D(2)))
+
+    standing = hurried.standing(real_world.key_id, large)
+    assert numbers(standing.spent_micro_usd, standing.held_micro_usd, standing.requests) == (30 + 62, 0, 61)
+
+
+def test_what_was_read_of_the_log_does_not_count_once_more_has_been_settled(
+    real_world: World, hurried: DynamoDBLedger
+) -> None:
+    late, *killed = (real_world.reserve(BUDGET, ASK) for _ in range(10))
+    logged = [real_world.entry(hold, D(10)) for hold in killed]
+    for entry in logged:
+        real_world.log.append(entry)
+    real_world.clock.advance(90)
+    assert hurried.standing(real_world.key_id, BUDGET).held_micro_usd == 1000
+
+    # Where nobody will look again: before the first entry of a partition that has been begun.
+    entry, shard = real_world.entry(late, D(60)), to_item(logged[0], expires_at=0)["pk"]
+    while to_item(entry, expires_at=0)["pk"] != shard:
+        entry = msgspec.structs.replace(entry, unit=f"!{new_id('early')}")
+    real_world.log.append(entry)
+    real_world.container().settle(late, Spent(input_tokens=7, output_tokens=3, cost_micro_usd=D(60)))
+
+    for _ in range(12):
+        hurried.standing(real_world.key_id, BUDGET)
+    standing = real_world.ledger.standing(real_world.key_id, BUDGET)
+    assert numbers(standing.spent_micro_usd, standing.held_micro_usd, standing.requests) == (150, 0, 10)
+
+
+def test_a_page_that_is_lost_costs_nobody_what_was_read_before(
+    real_world: World, client: Any, hurried: DynamoDBLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(10):
+        real_world.write_log(real_world.reserve(BUDGET, ASK), D(1))
+    real_world.clock.advance(90)
+    with watched(client) as before:
+        hurried.standing(real_world.key_id, BUDGET)
+    take(monkeypatch, seconds=60.0)
+    hurried._table._client = Failing(hurried._table._client, "query", lost(), done=False)  # type: ignore[assignment]
+
+    assert hurried.standing(real_world.key_id, BUDGET).held_micro_usd == 1000, "told as it is"
+
+    real_world.clock.advance(dynamodb_ledger.CLAIM_S)
+    with watched(client) as after:
+        standing = hurried.standing(real_world.key_id, BUDGET)
+    assert numbers(standing.spent_micro_usd, standing.held_micro_usd) == (10, 0)
+    assert before.operations["Query"] == SHARDS
+    assert after.operations["Query"] <= 10
+
+
+def test_the_partitions_of_the_log_are_read_side_by_side(real_world: World, client: Any) -> None:
+    real_world.write_log(real_world.reserve(BUDGET, ASK), D(60))
+    real_world.clock.advance(90)
+    together = Barrier(SHARDS, timeout=20)
+
+    def wait(**_: Any) -> None:
+        together.wait()
+
+    client.meta.events.register("before-send.dynamodb.Query", wait)
+    try:
+        standing = real_world.ledger.standing(real_world.key_id, BUDGET)
+    finally:
+        client.meta.events.unregister("before-send.dynamodb.Query", wait)
+    assert numbers(standing.spent_micro_usd, standing.held_micro_usd) == (60, 0)
+
+
+# ---- Waits ----
+
+
+class Contended:
+    """The client, but somebody else has always been faster."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.tries = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def update_item(self, **_: Any) -> Any:
+        self.tries += 1
+        raise refused(self._client, "ConditionalCheckFailedException")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fewest", "most"), [(60.0, dynamodb_ledger.TRIES, dynamodb_ledger.TRIES), (6.0, 4, 8)]
+)
+def test_a_key_that_too_many_use_is_told_so_within_seconds(
+    real_world: World, client: Any, monkeypatch: pytest.MonkeyPatch, seconds: float, fewest: int, most: int
+) -> None:
+    monkeypatch.setattr(random, "uniform", lambda _, longest: longest)
+    contended, real = Contended(client), real_world.ledger
+    table = Table(contended, real._table._name)  # type: ignore[arg-type, attr-defined]
+    ledger, began = DynamoDBLedger(table, now=real_world.clock, sleep=real_world.clock.advance), real_world.clock()
+
+    with pytest.raises(StateError) as failed:
+        real_world.reserve(BUDGET, ASK, seconds=seconds, ledger=ledger)
+
+    assert failed.value.code == dynamodb_ledger.THROTTLED
+    assert fewest <= contended.tries <= most
+    assert real_world.clock() - began <= min(seconds - 4, 5)

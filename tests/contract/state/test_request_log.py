@@ -13,7 +13,7 @@ from sluice.adapters.dynamodb_request_log import DynamoDBRequestLog, from_item, 
 from sluice.domain.ids import new_id
 from sluice.domain.inference import Mode, Operation, Usage
 from sluice.domain.ports import RequestLog
-from sluice.domain.request_log import Outcome, RequestLogEntry
+from sluice.domain.request_log import Outcome, RequestLogEntry, new_unit
 from sluice.testing.request_log import FakeRequestLog
 from tests.contract.state.conftest import Aws
 
@@ -83,13 +83,23 @@ def test_only_entries_for_more_or_less_than_one_request_say_so(requests: int, st
     assert item["requests"] == stored
 
 
-def test_the_same_request_and_start_replace_the_entry(log: tuple[RequestLog, Read]) -> None:
+def test_what_is_said_again_of_a_unit_of_work_replaces_its_entry(log: tuple[RequestLog, Read]) -> None:
     write, read = log
     entry = new_entry()
     write.append(entry)
     again = msgspec.structs.replace(entry, outcome=Outcome.COMPLETED, http_status=200, latency_ms=99, error_code=None)
     write.append(again)
     assert read(entry) == [again]
+
+
+def test_requests_that_a_caller_gave_one_id_at_one_moment_are_two_entries(log: tuple[RequestLog, Read]) -> None:
+    write, read = log
+    one = new_entry()
+    other = msgspec.structs.replace(one, unit=new_unit())
+    write.append(one)
+    write.append(other)
+    # They may or may not have come to the same partition.
+    assert {entry.unit for of in (one, other) for entry in read(of)} == {one.unit, other.unit}
 
 
 def test_another_start_is_another_entry(log: tuple[RequestLog, Read]) -> None:

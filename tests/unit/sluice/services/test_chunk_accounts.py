@@ -89,6 +89,7 @@ def test_lines_of_the_same_kind_are_one_entry() -> None:
         log.append(entry(f"r-{number}"))
         log.ended(f"r-{number}")
     [only] = log.entries("b-0-1", "key_1")
+    assert only.unit == only.request_id, "an attempt that says it again says it in the same place"
     assert (only.requests, only.usage, only.cost_micro_usd) == (3, Usage(input_tokens=9), Decimal("7.5"))
     assert (only.request_id, only.latency_ms, log.cost_micro_usd) == ("b-0-1-0", 10, Decimal("7.5"))
 

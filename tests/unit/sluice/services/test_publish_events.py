@@ -45,6 +45,8 @@ ENTRY = RequestLogEntry(
     usage=USAGE,
     cost_micro_usd=Decimal("21.75"),
     attempts=1,
+    # The id of an event follows from where its entry is.
+    unit="5b1f7a52-0c5e-4a38-9d0a-6f6f3c1f2a11",
 )
 JOB = AsyncJob(
     id="async_" + "0" * 32,

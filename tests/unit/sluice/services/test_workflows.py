@@ -101,6 +101,12 @@ def test_each_step_uses_the_answer_before_it() -> None:
     ]
 
 
+def test_a_step_that_is_refused_says_so() -> None:
+    chain = Chain()
+    chain.model.text, chain.model.refusal = "", "I cannot help with that."
+    assert [step.output for step in chain.run(steps("one")).steps] == ["I cannot help with that."]
+
+
 def test_a_step_has_its_own_system_prompt_and_parameters() -> None:
     chain = Chain()
     step = ChainStep(prompt="x", model="bedrock/free", system="Be brief.", max_tokens=7, temperature=0.5)
@@ -155,7 +161,8 @@ def test_every_attempt_of_a_step_has_a_log_entry_of_its_own() -> None:
     chain.model.error = None
     chain.step(state)
     first, second = (f"{state.execution_id}-{index:03d}" for index in range(2))
-    assert list(chain.log.stored) == [(first, NOW), (second, NOW + 5), (second, NOW + 10)]
+    asked = [(entry.request_id, entry.started_at) for entry in chain.log.entries]
+    assert asked == [(first, NOW), (second, NOW + 5), (second, NOW + 10)]
     assert [entry.outcome.value for entry in chain.log.entries] == ["completed", "failed", "completed"]
 
 
@@ -508,3 +515,13 @@ def test_a_revoked_key_ends_the_execution() -> None:
     view = chain.run(steps("one"))
     assert view.execution.error is not None
     assert (view.execution.status, view.execution.error.code) == (ExecutionStatus.FAILED, "invalid_api_key")
+
+
+def test_a_key_that_is_not_seen_for_a_moment_does_not_end_the_execution() -> None:
+    chain = Chain()
+    chain.keys.unseen = {KEY.key_hash}
+    state = chain.start(steps("one"))
+    with pytest.raises(StateError):
+        chain.step(state)
+    chain.keys.unseen.clear()
+    assert chain.step(state).outcome == "done"

@@ -356,23 +356,29 @@ class Table:
             ConsistentRead=True,
         )
 
-    def query_between(
+    def page_between(
         self, pk: str, first: str, last: str, *, equals: tuple[str, object], attributes: Sequence[str]
-    ) -> Iterator[dict[str, Any]]:
-        """Items of a partition whose sort keys are from ``first`` to ``last``, as of now and not a moment ago.
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """A page of the items whose sort keys are from ``first`` to ``last``, as of now and not a moment ago.
 
         Only those whose attribute (the first of ``equals``) has a value (the second), and of those only the
-        ``attributes``. The rest is read all the same, and billed.
+        ``attributes``. The rest is read all the same, and billed: a page is 1 MB of both. With it comes the sort key
+        that it ends with, ``None`` when nothing is behind it.
+        https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Query.Pagination.html
         """
         names = {f"#n{number}": name for number, name in enumerate(attributes)} | {"#filter": equals[0]}
-        return self._pages(
-            "pk = :pk AND sk BETWEEN :first AND :last",
-            {":pk": pk, ":first": first, ":last": last, ":value": equals[1]},
-            FilterExpression="#filter = :value",
-            ProjectionExpression=", ".join(name for name in names if name != "#filter"),
-            ExpressionAttributeNames=names,
-            ConsistentRead=True,
-        )
+        with translated():
+            page = self._client.query(
+                TableName=self._name,
+                KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
+                ExpressionAttributeValues=to_item({":pk": pk, ":first": first, ":last": last, ":value": equals[1]}),
+                FilterExpression="#filter = :value",
+                ProjectionExpression=", ".join(name for name in names if name != "#filter"),
+                ExpressionAttributeNames=names,
+                ConsistentRead=True,
+            )
+        end = page.get("LastEvaluatedKey")
+        return [from_item(item) for item in page["Items"]], str(from_item(end)["sk"]) if end else None
 
     def query_index(self, index: str, pk: str, sk: str | None = None) -> list[dict[str, Any]]:
         """The items under these keys of an index (attributes ``<index>pk`` and ``<index>sk``), in order of the latter.

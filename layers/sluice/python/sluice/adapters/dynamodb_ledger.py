@@ -13,23 +13,28 @@ The additions are not idempotent. So ``settle`` is repeated only after an error 
 is given up otherwise, and what it may have left behind is settled from the request log, like all that is left behind,
 when its bucket has expired. ``reserve`` is always repeated: at worst it takes a hold too many, which comes back in the
 same way. For the same reason the client must not retry by itself.
+
+Whoever comes by settles what was left behind, be it with an answer that is ready. The log of a busy key may be much to
+read for that, so it is read in turns: nobody is kept for more than moments, and everybody goes on from where it was.
 """
 
 import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal, localcontext
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from sluice.adapters import dynamodb_ledger_items as items
-from sluice.adapters.dynamodb import ConditionFailedError, Table, Update
+from sluice.adapters.dynamodb import ConditionFailedError, Table, Update, to_struct, to_values
 from sluice.adapters.dynamodb_counters import Change, Number
-from sluice.adapters.dynamodb_request_log import spent_against
+from sluice.adapters.dynamodb_request_log import Page, Reading
 from sluice.domain import admission
 from sluice.domain.admission import EXACT, Amounts, Bucket, Gift, Place, Room, State, Window
+from sluice.domain.deadline import Deadline
 from sluice.domain.errors import StateConflictError, StateError
 from sluice.domain.ledger import (
     ZERO,
@@ -40,10 +45,9 @@ from sluice.domain.ledger import (
     Standing,
     begun_between,
     bucket_of,
-    expiry_of,
     reference_of,
 )
-from sluice.telemetry import logs
+from sluice.telemetry import logs, tracing
 
 # Every try after the first finds the ledger as another caller has left it, so somebody gets on each time.
 TRIES: Final = 12
@@ -51,9 +55,17 @@ TRIES: Final = 12
 ATTEMPTS: Final = 3
 REFUSED_ATTEMPTS: Final = 6
 BACKOFF_S: Final = 0.02
+LONGEST_BACKOFF_S: Final = 0.5
 THROTTLED: Final = "state_throttled"
-# Longer than it takes to read what the request log has of a bucket.
+# How long what others left behind keeps a caller whom it is in the way of, and one whose answer is ready. What the
+# table has been asked for by then is waited for.
+MENDING_BEFORE_S: Final = 2.0
+MENDING_AFTER_S: Final = 0.5
+# Longer than that, with all waits. Whoever has to stop gives the claim back; whoever fails lets the table rest.
 CLAIM_S: Final = 60
+READING_KEPT_S: Final = 86_400
+# What a request has to have left of its time for what it can do without: to mend, or to try once more.
+SPARE_S: Final = 5.0
 # For as long as other containers may admit requests under limits that a key had before.
 LEVEL_S: Final = 60
 MOST_REMEMBERED: Final = 1_000
@@ -81,6 +93,13 @@ class _Demand(msgspec.Struct, frozen=True, kw_only=True):
         return items.bucket_code(self.window.month, self.bucket)
 
 
+class _Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the log has been read of what others left behind in a bucket, as long as that is just as it was."""
+
+    bucket: Bucket
+    reading: Reading
+
+
 class DynamoDBLedger:
     """A :class:`~sluice.domain.ports.Ledger`. The ``table``'s client must make one attempt only (see above)."""
 
@@ -97,14 +116,14 @@ class DynamoDBLedger:
             window = Window.of(self._now())
             return _Demand(key_id=key_id, limits=limits, ask=ask, window=window, bucket=bucket_of(window.at, until)[0])
 
-        demanded, place, state = self._admit(demand)
+        demanded, place, state = self._admit(demand, until)
         return Hold(
             key_id=key_id,
             shard=place.shard,
             minute=demanded.window.minute,
             month=demanded.window.month,
             bucket=demanded.bucket,
-            until=expiry_of(demanded.bucket),
+            until=until,
             tokens=ask.tokens_with(place.output_tokens),
             output_tokens=place.output_tokens,
             cost_micro_usd=ask.cost_with(place.output_tokens),
@@ -125,7 +144,7 @@ class DynamoDBLedger:
                 at=hold.shard,
             )
 
-        self._admit(demand)
+        self._admit(demand, hold.until)
         return msgspec.structs.replace(hold, cost_micro_usd=EXACT.add(hold.cost_micro_usd, cost_micro_usd))
 
     def settle(self, hold: Hold, spent: Spent) -> None:
@@ -141,7 +160,8 @@ class DynamoDBLedger:
         except ConditionFailedError as failed:
             item = self._settle_late(hold, spent, tracked=f"k{code}" in (failed.item or {}))
         self._memory.saw(hold.key_id, hold.shard, item, window)
-        self._mend(hold.key_id, hold.shard, items.state_of(item, window), window)
+        if hold.until - window.at >= SPARE_S:
+            self._mend(hold.key_id, hold.shard, items.state_of(item, window), window)
 
     def standing(self, key_id: str, limits: Limits) -> Standing:
         window = Window.of(self._now())
@@ -150,8 +170,11 @@ class DynamoDBLedger:
 
     # ---- Admission ----
 
-    def _admit(self, demand: Callable[[], _Demand]) -> tuple[_Demand, Place, State]:
-        """Hold what is demanded: what was, where, and how all of the key stands (of several shards, by estimate)."""
+    def _admit(self, demand: Callable[[], _Demand], until: float) -> tuple[_Demand, Place, State]:
+        """Hold what is demanded: what was, where, and how all of the key stands (of several shards, by estimate).
+
+        :raises StateError: others were faster each time, or there is no time left before ``until`` (epoch seconds).
+        """
         known: list[State] = []
         place = self._guess(demand())
         for attempt in range(TRIES):
@@ -167,6 +190,8 @@ class DynamoDBLedger:
                 if demanded.limits.shards == 1:
                     place, known = self._placed(demanded, [items.state_of(failed.item, demanded.window)])
             if attempt:
+                if until - self._now() < SPARE_S:
+                    break
                 self._pause(attempt)
         raise StateError("The key is used by too many at once. Try again.", code=THROTTLED)
 
@@ -176,8 +201,9 @@ class DynamoDBLedger:
         :raises LimitError: all of them are.
         """
         limits, ask, window = demand.limits, demand.ask, demand.window
+        is_level = limits.shards == 1 or not limits.has_budget or self._memory.is_level(demand)
         if demand.at is not None:
-            return Place(shard=demand.at, output_tokens=0)
+            return Place(shard=demand.at, output_tokens=0) if is_level else None
         output = admission.output_within(admission.room_of(limits, State()), ask)
         if output is None:
             return None
@@ -185,7 +211,7 @@ class DynamoDBLedger:
         if all(full):
             states = [state for state in full if state]
             raise admission.refusal(limits, admission.total(states), ask, now=window.at)
-        if limits.shards > 1 and limits.has_budget and not self._memory.is_level(demand):
+        if not is_level:
             return None
         shard = random.choice([number for number, state in enumerate(full) if state is None])
         whole = msgspec.structs.replace(ask, output_tokens=output, least_output_tokens=output)
@@ -240,7 +266,9 @@ class DynamoDBLedger:
             except ConditionFailedError:
                 _log.info("ledger_levelled_by_another", key_id=demand.key_id)
             known = self._states(demand.key_id, limits, demand.window)
-        self._memory.saw_level(demand)
+        # While all of the key is overdrawn, what one shard gets back belongs to the others.
+        if admission.is_level(limits, known):
+            self._memory.saw_level(demand)
         return known
 
     # ---- What was left behind ----
@@ -263,26 +291,30 @@ class DynamoDBLedger:
         return self._change(hold.key_id, hold.shard, change)
 
     def _mend(self, key_id: str, shard: int, state: State, window: Window) -> None:
-        """Settle one bucket that others left behind. What fails is left to the next."""
+        """Settle one bucket that others left behind."""
         for bucket in state.leaks_at(window.at)[:1]:
-            try:
-                self._reclaim(key_id, shard, bucket, window)
-            except StateError as error:
-                _log.warning("reclaim_failed", key_id=key_id, **logs.describe(error))
+            self._reclaim(key_id, shard, bucket, window, Deadline.after(MENDING_AFTER_S))
 
     def _without_leaks(self, key_id: str, states: Sequence[State], window: Window) -> list[State]:
-        """What every shard has when all that was left behind is settled, but for what others are settling now."""
+        """What every shard has when all that was left behind is settled, but for what others are settling now.
+
+        When time is up, the rest stays as it is for whoever comes next.
+        """
+        deadline = Deadline.after(MENDING_BEFORE_S)
         mended = list(states)
-        for shard, state in enumerate(states):
-            for bucket in state.leaks_at(window.at):
-                mended[shard] = self._reclaim(key_id, shard, bucket, window) or mended[shard]
+        leaks = [(shard, bucket) for shard, state in enumerate(states) for bucket in state.leaks_at(window.at)]
+        for shard, bucket in leaks:
+            mended[shard] = self._reclaim(key_id, shard, bucket, window, deadline) or mended[shard]
+            if deadline.expired:
+                break
         return mended
 
-    def _reclaim(self, key_id: str, shard: int, bucket: Bucket, window: Window) -> State | None:
+    def _reclaim(self, key_id: str, shard: int, bucket: Bucket, window: Window, deadline: Deadline) -> State | None:
         """Settle an expired bucket by the request log: what its holds have there is spent, the rest is free.
 
-        What the shard has then; ``None`` when somebody else is at it. Only one who claims the bucket reads the log, as
-        of a busy key that may be much to read; and only what has not changed since then is written.
+        What the shard has then; ``None`` when somebody else is at it, or it failed and is left to the next. Only one
+        who claims the bucket reads the log, as of a busy key that may be much to read; and only what has not changed
+        since then is written. When time is up before all is read, the claim is given back.
         """
         if bucket.claimed_until > window.at:
             return None
@@ -290,22 +322,73 @@ class DynamoDBLedger:
         try:
             item = self._change(key_id, shard, _claim(code, bucket, window), repeat=True)
             claimed = items.bucket_in(item, code)
-            first, last = begun_between(bucket.name)
-            reference = reference_of(shard, bucket.month, bucket.name)
-            logged = self._repeated(lambda: spent_against(self._table, key_id, reference, first=first, last=last))
+            logged = self._logged(key_id, shard, claimed, window, deadline)
+            if logged is None:
+                item = self._change(key_id, shard, _return(code, claimed), repeat=True)
+                return items.state_of(item, window)
             missing = claimed.unsettled(logged, now=window.at)
             item = self._change(key_id, shard, _reconciliation(code, claimed, missing), repeat=True)
         except ConditionFailedError as failed:
             return items.state_of(failed.item, window)
+        except StateError as error:
+            _log.warning("reclaim_failed", key_id=key_id, **logs.describe(error))
+            return None
         _log.warning(
             "holds_reclaimed",
             key_id=key_id,
-            hold=reference,
+            hold=reference_of(shard, bucket.month, bucket.name),
             holds=claimed.open,
             held_micro_usd=claimed.held,
             spent_micro_usd=missing.cost_micro_usd,
         )
         return items.state_of(item, window)
+
+    def _logged(self, key_id: str, shard: int, claimed: Bucket, window: Window, deadline: Deadline) -> Spent | None:
+        """What the request log has of a bucket; ``None`` when time is up before all of it is read.
+
+        How far it is read is kept after every round of pages, so that nobody begins anew: neither after somebody who
+        had to stop, nor after one who died. Only of a bucket that was settled in between all is read once more.
+        """
+        bucket = msgspec.structs.replace(claimed, claimed_until=0)
+        place = items.partition_key(key_id, shard), items.reading_key(items.bucket_code(bucket.month, bucket.name))
+        reading = self._read_before(place, bucket)
+        if reading is None:
+            first, last = begun_between(bucket.name)
+            reference = reference_of(shard, bucket.month, bucket.name)
+            reading = Reading.of(key_id, reference, first=first, last=last)
+        while True:
+            reading = self._read_on(reading)
+            if not reading.unread:
+                return reading.spent
+            self._keep(place, _Progress(bucket=bucket, reading=reading), window)
+            if deadline.expired:
+                return None
+
+    def _read_before(self, place: tuple[str, str], bucket: Bucket) -> Reading | None:
+        """How far others have read the log for a bucket that has not changed since."""
+        found = self._repeated(lambda: self._table.get_many([place], consistent=True))
+        progress = to_struct(found[0]["progress"], _Progress) if found else None
+        return progress.reading if progress and progress.bucket == bucket else None
+
+    def _read_on(self, reading: Reading) -> Reading:
+        """A page more of every partition, at the same time."""
+
+        def page(partition: str) -> Page:
+            return self._repeated(lambda: reading.page(self._table, partition), attempts=1)
+
+        with ThreadPoolExecutor(max_workers=len(reading.unread)) as pool:
+            return reading.with_pages(pool.map(tracing.carried(page), reading.unread))
+
+    def _keep(self, place: tuple[str, str], progress: _Progress, window: Window) -> None:
+        """Whoever comes later has read more, or the same: in whatever order these are written, each is right."""
+        self._repeated(
+            lambda: self._table.update(
+                *place,
+                "SET progress = :progress, expires_at = :expires_at",
+                condition=None,
+                values={":progress": to_values(progress), ":expires_at": int(window.at) + READING_KEPT_S},
+            )
+        )
 
     # ---- The table ----
 
@@ -345,7 +428,7 @@ class DynamoDBLedger:
         raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
     def _pause(self, attempt: int) -> None:
-        self._sleep(random.uniform(0, BACKOFF_S * 2**attempt))
+        self._sleep(random.uniform(0, min(LONGEST_BACKOFF_S, BACKOFF_S * 2**attempt)))
 
 
 class _Memory:
@@ -489,6 +572,14 @@ def _claim(code: str, bucket: Bucket, window: Window) -> Change:
     change.at_most(f"l{code}", int(window.at))
     change.exactly(f"h{code}", bucket.held)
     change.exactly(f"k{code}", bucket.open)
+    return change
+
+
+def _return(code: str, claimed: Bucket) -> Change:
+    """Give a claim back, if it is still the same."""
+    change = Change()
+    change.remove({f"l{code}"})
+    change.exactly(f"l{code}", claimed.claimed_until)
     return change
 
 

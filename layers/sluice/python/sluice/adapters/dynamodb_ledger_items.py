@@ -14,6 +14,9 @@
 ``l<bucket>``       until when (epoch seconds) somebody settles what others have left behind in it
 ==================  ================================================================================================
 
+How far the log has been read of a bucket that others left behind is kept beside the item (:func:`reading_key`), for
+whoever goes on when that takes longer than one caller can wait.
+
 What is zero may be missing. A write takes one unit up to 1 KB:
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html#write-operation-consumption
 """
@@ -43,6 +46,11 @@ Item = Mapping[str, Any]
 def partition_key(key_id: str, shard: int) -> str:
     """Where the item of a shard is."""
     return f"LEDGER#{key_id}#{shard}"
+
+
+def reading_key(code: str) -> str:
+    """The sort key, beside the item of a shard, of how far the log has been read of the bucket with this code."""
+    return f"READING#{code}"
 
 
 def bucket_code(month: str, name: str) -> str:

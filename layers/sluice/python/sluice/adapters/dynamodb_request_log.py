@@ -1,13 +1,15 @@
 """The request log: one item per unit of work, in shards, so that a busy key never meets a partition's limit."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
+
+import msgspec
 
 from sluice.adapters.dynamodb import Item, Table, to_struct
-from sluice.domain.admission import sum_of
+from sluice.domain.admission import NOTHING, sum_of
 from sluice.domain.inference import Usage
 from sluice.domain.ledger import Spent
 from sluice.domain.pricing import Charge
@@ -17,7 +19,7 @@ from sluice.domain.request_log import RequestLogEntry
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
 SHARDS: Final = 8
 SECONDS_PER_DAY: Final = 86_400
-# Between the time and the id in a sort key, and the character that sorts next to it.
+# Between the time and the unit of work in a sort key, and the character that sorts next to it.
 _SEPARATOR: Final = "#"
 _AFTER_SEPARATOR: Final = chr(ord(_SEPARATOR) + 1)
 
@@ -33,7 +35,7 @@ class DynamoDBRequestLog:
         self._ttl_days = ttl_days
 
     def append(self, entry: RequestLogEntry) -> None:
-        """Record the entry; the same ``request_id`` and ``started_at`` replace an earlier one."""
+        """Record the entry; the same ``unit`` of the same key and start replaces an earlier one."""
         self._table.put(to_item(entry, expires_at=expiry_of(entry, ttl_days=self._ttl_days)))
 
 
@@ -42,26 +44,58 @@ def expiry_of(entry: RequestLogEntry, *, ttl_days: int) -> int:
     return int(entry.started_at) + ttl_days * SECONDS_PER_DAY
 
 
-def spent_against(table: Table, key_id: str, hold: str, *, first: float, last: float) -> Spent:
-    """What the entries of a key add up to that name this hold and began from ``first`` to ``last`` (epoch seconds).
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the entries that name a ``hold`` have been read, and what those add up to.
 
+    ``unread`` has each partition that has more, with the sort key to go on from; ``last`` is the sort key to stop at.
     Entries whose cost nobody knows count without one.
     """
-    begin, end = (datetime.fromtimestamp(moment, UTC) for moment in (first, last))
-    days = [begin.date() + timedelta(days=number) for number in range((end.date() - begin.date()).days + 1)]
-    found = (
-        item
-        for day in days
-        for shard in range(SHARDS)
-        for item in table.query_between(
-            _partition(key_id, day, shard),
-            _moment(begin),
-            f"{_moment(end)}{_AFTER_SEPARATOR}",
-            equals=("hold", hold),
+
+    hold: str
+    last: str
+    unread: Mapping[str, str]
+    spent: Spent = NOTHING
+
+    @classmethod
+    def of(cls, key_id: str, hold: str, *, first: float, last: float) -> "Reading":
+        """Nothing yet, of what a key began from ``first`` to ``last`` (epoch seconds)."""
+        begin, end = (datetime.fromtimestamp(moment, UTC) for moment in (first, last))
+        days = [begin.date() + timedelta(days=number) for number in range((end.date() - begin.date()).days + 1)]
+        partitions = (_partition(key_id, day, shard) for day in days for shard in range(SHARDS))
+        return cls(
+            hold=hold, last=f"{_moment(end)}{_AFTER_SEPARATOR}", unread=dict.fromkeys(partitions, _moment(begin))
+        )
+
+    def page(self, table: Table, partition: str) -> "Page":
+        """The next page of a partition that has more."""
+        found, end = table.page_between(
+            partition,
+            self.unread[partition],
+            self.last,
+            equals=("hold", self.hold),
             attributes=("cost_micro_usd", "input_tokens", "output_tokens", "requests"),
         )
-    )
-    return sum_of(_spent(item) for item in found)
+        # No key sorts between one and the same with this character behind it.
+        return Page(partition, sum_of(map(_spent, found)), None if end is None else f"{end}\0")
+
+    def with_pages(self, pages: Iterable["Page"]) -> "Reading":
+        """How far it is with these."""
+        pages = tuple(pages)
+        following = {page.partition: page.following for page in pages}
+        unread = {**self.unread, **following}
+        return msgspec.structs.replace(
+            self,
+            unread={partition: sk for partition, sk in unread.items() if sk is not None},
+            spent=sum_of((self.spent, *(page.spent for page in pages))),
+        )
+
+
+class Page(NamedTuple):
+    """What a page of a partition adds up to, and the sort key to go on from, if there is more."""
+
+    partition: str
+    spent: Spent
+    following: str | None
 
 
 def _spent(item: Mapping[str, Any]) -> Spent:
@@ -78,17 +112,19 @@ def _partition(key_id: str, day: date, shard: int) -> str:
 
 
 def _moment(at: datetime) -> str:
-    # Callers may give many requests one id, which by the millisecond would sometimes take each other's place.
     return at.isoformat(timespec="microseconds")
 
 
 def to_item(entry: RequestLogEntry, *, expires_at: int) -> Item:
-    """The entry as it is stored. Everything in the keys follows from the entry, so a repeat finds its own item."""
+    """The entry as it is stored. Everything in the keys follows from the entry, so a repeat finds its own item.
+
+    Nothing in them but the key is the caller's choice: one request id for all would undo the shards.
+    """
     started = datetime.fromtimestamp(entry.started_at, UTC)
-    shard = zlib.crc32(entry.request_id.encode()) % SHARDS
+    shard = zlib.crc32(entry.unit.encode()) % SHARDS
     return {
         "pk": _partition(entry.key_id, started.date(), shard),
-        "sk": f"{_moment(started)}{_SEPARATOR}{entry.request_id}",
+        "sk": f"{_moment(started)}{_SEPARATOR}{entry.unit}",
         "request_id": entry.request_id,
         "key_id": entry.key_id,
         "mode": entry.mode.value,
@@ -116,7 +152,8 @@ def to_item(entry: RequestLogEntry, *, expires_at: int) -> Item:
 def from_item(item: Item) -> RequestLogEntry:
     """The entry that :func:`to_item` stored. :raises ConfigurationError: it is malformed."""
     charges = [{**one, "usage": _usage(one)} for one in cast("list[Item]", item.get("charges") or [])]
-    parts = {"outcome": item.get("status"), "usage": _usage(item), "charges": charges}
+    unit = str(item["sk"]).partition(_SEPARATOR)[2]
+    parts = {"unit": unit, "outcome": item.get("status"), "usage": _usage(item), "charges": charges}
     return to_struct({**item, **parts}, RequestLogEntry)
 
 

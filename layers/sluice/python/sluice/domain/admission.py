@@ -334,6 +334,12 @@ def overdrafts(limits: Limits, states: Sequence[State]) -> tuple[Gift, ...]:
     return _gifts_of(Amounts(month=month.get(shard, ZERO), total=life.get(shard, ZERO)) for shard in range(len(rooms)))
 
 
+def is_level(limits: Limits, states: Sequence[State]) -> bool:
+    """Whether no shard has used more than its part of a budget, so that each may give away what is left of its own."""
+    rooms = (room_of(part_of(limits, shard), state) for shard, state in enumerate(states))
+    return all(money is None or money >= 0 for room in rooms for money in (room.month, room.total))
+
+
 def _levelled(rooms: Sequence[Decimal | None]) -> dict[int, Decimal]:
     gifts: dict[int, Decimal] = {}
     with localcontext(EXACT):

@@ -148,8 +148,8 @@ def _left(budget: Decimal | None, committed: Decimal) -> Decimal | None:
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
     """What was reserved for one request, and where. ``output_tokens`` is how much output it may have.
 
-    ``minute`` is minutes since 1970, ``month`` is ``yyyymm``, ``bucket`` names the holds that expire together at
-    ``until`` (epoch seconds).
+    ``minute`` is minutes since 1970, ``month`` is ``yyyymm``. ``until`` (epoch seconds) is how long whoever has it may
+    be at work; ``bucket`` names the holds that expire together, some time later (:func:`expiry_of`).
     """
 
     key_id: str
@@ -157,7 +157,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     minute: int
     month: str
     bucket: str
-    until: int
+    until: float
     tokens: int
     output_tokens: int
     cost_micro_usd: Decimal

@@ -1,5 +1,6 @@
 """The request log: one entry per unit of work, never its content."""
 
+import secrets
 from decimal import Decimal
 from enum import StrEnum
 
@@ -17,10 +18,16 @@ class Outcome(StrEnum):
     THROTTLED = "throttled"
 
 
+def new_unit() -> str:
+    """A name for a unit of work: 64 random bits in hexadecimal."""
+    return secrets.token_hex(8)
+
+
 class RequestLogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One finished unit of work. ``started_at`` is epoch seconds, ``latency_ms`` the whole time including retries.
 
-    ``request_id`` with ``started_at`` identifies the entry: writing it again for the same unit of work replaces it.
+    ``unit`` names the unit of work: with ``key_id`` and ``started_at`` it identifies the entry, and writing it again
+    replaces it. ``request_id`` cannot, as callers choose it and may give many requests the same.
     ``model`` is what the caller asked for; ``target`` what answered (absent when nothing did).
 
     ``usage``, ``cost_micro_usd`` and ``price_version`` are of all calls that were billed. Where that was more than one
@@ -53,3 +60,4 @@ class RequestLogEntry(msgspec.Struct, frozen=True, kw_only=True):
     hold: str | None = None
     cached: bool = False
     requests: int = 1
+    unit: str = msgspec.field(default_factory=new_unit)

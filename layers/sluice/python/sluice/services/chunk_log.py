@@ -155,4 +155,6 @@ def _entry(request_id: str, key_id: str, key: _Key, total: _Sum) -> RequestLogEn
         attempts=total.attempts,
         fallbacks=total.fallbacks,
         requests=total.requests,
+        # An attempt that says again what it came to says it in the same place.
+        unit=request_id,
     )

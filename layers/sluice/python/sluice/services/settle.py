@@ -22,7 +22,7 @@ from sluice.domain.jobs import INTERNAL_ERROR
 from sluice.domain.ledger import ZERO, Spent
 from sluice.domain.ports import RequestLog
 from sluice.domain.pricing import Charge, charge, price_versions, total_cost, total_usage
-from sluice.domain.request_log import Outcome, RequestLogEntry
+from sluice.domain.request_log import Outcome, RequestLogEntry, new_unit
 from sluice.domain.resilience import UNMEASURED, Sample, Verdict, verdict_on
 from sluice.domain.routing import CacheStatus, Preferences, Report, Target
 from sluice.domain.strategies import Demand
@@ -65,6 +65,7 @@ class Work(msgspec.Struct, Generic[Request], kw_only=True):
     """One unit of work under way. ``measured`` says whether its route chooses by how targets have been doing.
 
     ``caching`` of ``None`` means that it has nothing to do with the cache; ``admission`` is there once it is admitted.
+    ``unit`` is its name in the request log.
     """
 
     request: Request
@@ -75,6 +76,7 @@ class Work(msgspec.Struct, Generic[Request], kw_only=True):
     started_at: float
     clock_start: float
     preferences: Preferences
+    unit: str = msgspec.field(default_factory=new_unit)
     streaming: bool = False
     measured: bool = False
     demand: Demand = Demand()
@@ -238,6 +240,7 @@ class Settlement:
             attempts=progress.attempts,
             fallbacks=progress.fallbacks,
             hold=work.admitted.hold.reference,
+            unit=work.unit,
         )
 
     def _record(self, work: Work[Any], entry: RequestLogEntry) -> None:

@@ -81,7 +81,7 @@ class FakeLedger:
                 output = output_within(room_of(limits, account.state(window)), ask)
             if output is None:
                 raise refusal(limits, account.state(window), ask, now=now)
-            name, expiry = bucket_of(now, until)
+            name = bucket_of(now, until)[0]
             tokens, cost = ask.tokens_with(output), ask.cost_with(output)
             account.requests[window.minute] += ask.requests
             account.tokens[window.minute] += tokens
@@ -96,7 +96,7 @@ class FakeLedger:
                 minute=window.minute,
                 month=window.month,
                 bucket=name,
-                until=expiry,
+                until=until,
                 tokens=tokens,
                 output_tokens=output,
                 cost_micro_usd=cost,

@@ -8,7 +8,7 @@ class FakeRequestLog:
     """Implements :class:`~sluice.domain.ports.RequestLog`. ``failing`` is raised by every call while it is set."""
 
     def __init__(self) -> None:
-        self.stored: dict[tuple[str, float], RequestLogEntry] = {}
+        self.stored: dict[tuple[str, float, str], RequestLogEntry] = {}
         self.failing: SluiceError | None = None
 
     @property
@@ -19,4 +19,4 @@ class FakeRequestLog:
     def append(self, entry: RequestLogEntry) -> None:
         if self.failing is not None:
             raise self.failing
-        self.stored[entry.request_id, entry.started_at] = entry
+        self.stored[entry.key_id, entry.started_at, entry.unit] = entry
