@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 
 import msgspec
 import pytest
@@ -19,11 +20,12 @@ from sluice.domain.batches import Batch, BatchStatus, ChunkPointer
 from sluice.domain.chunk_plan import ChunkLimits
 from sluice.domain.deadline import Deadline
 from sluice.domain.ids import new_id
+from sluice.domain.ledger import Ask, Limits, Spent
 from sluice.services.plan_chunks import InputLimits
 from sluice.services.split_batch import SplitBatch
 from sluice.wire.batch_lines import read_line
 from tests.contract.state.conftest import Aws
-from tests.unit.sluice.services.splitting import BATCH, Splitting, many
+from tests.unit.sluice.services.splitting import BATCH, KEY, Splitting, many
 
 LINES = 2_500
 LIMITS = InputLimits(
@@ -73,10 +75,12 @@ class Real:
     """A splitter over the local cloud, with keys and routes in memory."""
 
     def __init__(self, aws: Aws) -> None:
+        self.limits = Limits()
         self.clock = Clock()
         bucket, (table, _) = aws.bucket(), aws.table()
         url, _ = aws.queue(max_receive_count=5)
-        self.batches = DynamoDBBatches(table, ledger=lambda: DynamoDBLedger(table))
+        self.ledger = DynamoDBLedger(table)
+        self.batches = DynamoDBBatches(table, ledger=lambda: self.ledger)
         self.objects = S3Objects(aws.client("s3"), bucket)
         self.ranges = S3Ranges(aws.client("s3"), bucket, block_bytes=16_384)
         self.queue = SqsQueue[ChunkPointer](aws.client("sqs"), url)
@@ -90,7 +94,7 @@ class Real:
 
     def splitter(self, ranges: Dying) -> SplitBatch:
         return dataclasses.replace(
-            Splitting(limits=LIMITS).splitter,
+            Splitting(limits=LIMITS, key=msgspec.structs.replace(KEY, limits=self.limits)).splitter,
             batches=self.batches,
             ranges=ranges,
             objects=self.objects,
@@ -102,7 +106,7 @@ class Real:
     def split(self, *, seconds: float = 900, blocks: int | None = None) -> tuple[bool, int]:
         """Whether it is done, and where the reading began."""
         ranges = Dying(self.ranges, self.clock, blocks=blocks)
-        done = self.splitter(ranges).split(self.batch.id, Deadline.after(seconds, self.clock))
+        done = self.splitter(ranges).split(self.batch.id, Deadline.after(seconds, self.clock)) is None
         return done, ranges.started_at[0] if ranges.started_at else -1
 
     def stored(self) -> Batch:
@@ -162,6 +166,29 @@ def test_a_splitter_that_runs_out_of_time_goes_on_as_often_as_it_takes(real: Rea
     assert len(began) > 2
     assert began == sorted(set(began))
     real.assert_complete()
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_a_batch_waits_for_the_money_that_a_request_holds(real: Real, shards: int) -> None:
+    real.limits = Limits(total_budget_micro_usd=Decimal(10_000_000), shards=shards)
+    ask = Ask(cost_micro_usd=Decimal(9_999_999))
+    hold = real.ledger.reserve(KEY.id, real.limits, ask, until=time.time() + 600)
+    assert real.split() == (False, 0)
+    assert (real.stored().status, real.stored().lease_until) == (BatchStatus.VALIDATING, None)
+    assert real.split() == (False, len(many(LINES))), "nothing is read again"
+    real.ledger.settle(hold, Spent(cost_micro_usd=Decimal(1)))
+    assert real.split()[0]
+    real.assert_complete()
+    assert real.ledger.standing(KEY.id, real.limits).total_held_micro_usd == real.stored().held_micro_usd
+
+
+def test_a_batch_that_what_is_spent_leaves_too_little_for_has_failed(real: Real) -> None:
+    real.limits = Limits(total_budget_micro_usd=Decimal(10_000_000))
+    ask = Ask(cost_micro_usd=Decimal(9_999_999))
+    hold = real.ledger.reserve(KEY.id, real.limits, ask, until=time.time() + 600)
+    real.ledger.settle(hold, Spent(cost_micro_usd=Decimal(9_999_999)))
+    assert real.split()[0]
+    assert (real.stored().status, real.stored().errors[0].code) == (BatchStatus.FAILED, "insufficient_quota")
 
 
 def test_a_batch_that_is_cancelled_meanwhile_holds_nothing(real: Real) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.domain.pace import FREE, LONGEST_PAUSE_S, Pace
+from sluice.domain.pace import FREE, LONGEST_PAUSE_S, Pace, holder_of
 
 NOW = 1_000.0
 MOST = 4
@@ -13,6 +13,13 @@ MOST = 4
 
 def taken(pace: Pace, holder: str, *, now: float = NOW) -> Pace | None:
     return pace.taken_by(holder, until=int(now) + 60, now=now, most=MOST)
+
+
+def left(pace: Pace, holder: str, *, clean: bool, now: float = NOW) -> Pace:
+    """Without the slot that the holder had."""
+    without = pace.left_by(holder, clean=clean, now=now, most=MOST)
+    assert without is not None
+    return without
 
 
 def full() -> Pace:
@@ -35,8 +42,24 @@ def test_a_holder_takes_its_own_slot_again() -> None:
 
 
 def test_a_slot_that_was_left_can_be_taken() -> None:
-    pace = full().left_by("holder-1", clean=True, now=NOW, most=MOST)
+    pace = left(full(), "holder-1", clean=True)
     assert taken(pace, "one more") is not None
+
+
+def test_an_attempt_takes_over_the_slot_of_the_one_before_which_has_none_to_leave_then() -> None:
+    first, second = holder_of("batch_1/7", 1), holder_of("batch_1/7", 2)
+    other = holder_of("batch_1/71", 1)
+    pace = Pace(slots={first: int(NOW) + 60, other: int(NOW) + 60}, limit=2)
+    pace = taken(pace, second) or pace
+    assert pace.slots.keys() == {second, other}
+    assert pace.left_by(first, clean=True, now=NOW, most=MOST) is None
+    assert left(pace, second, clean=True).slots.keys() == {other}
+
+
+def test_a_slot_that_was_named_by_its_chunk_alone_is_taken_over_as_well() -> None:
+    pace = taken(Pace(slots={"batch_1/7": int(NOW) + 60}), holder_of("batch_1/7", 3))
+    assert pace is not None
+    assert pace.slots.keys() == {holder_of("batch_1/7", 3)}
 
 
 def test_the_slot_of_a_worker_that_died_lapses() -> None:
@@ -49,10 +72,11 @@ def test_a_throttle_halves_the_limit_and_clean_chunks_raise_it_one_by_one() -> N
     pace = FREE.throttled(until=NOW + 1, now=NOW, most=MOST)
     assert pace is not None
     assert pace.limit == 2
-    pace = pace.left_by("x", clean=True, now=NOW, most=MOST)
+    pace = Pace(slots={"x": int(NOW) + 60, "y": int(NOW) + 60}, limit=pace.limit)
+    pace = left(pace, "x", clean=True)
     assert pace.limit == 3
-    assert pace.left_by("x", clean=True, now=NOW, most=MOST).limit is None
-    assert pace.left_by("x", clean=False, now=NOW, most=MOST).limit == 3
+    assert left(pace, "y", clean=True).limit is None
+    assert left(pace, "y", clean=False).limit == 3
 
 
 def test_one_wave_of_throttles_halves_it_once() -> None:
@@ -90,7 +114,7 @@ def test_the_limit_is_at_least_one_and_never_above_the_most(steps: list[tuple[st
             case "take":
                 pace = taken(pace, str(number), now=now) or pace
             case "leave":
-                pace = pace.left_by(str(number), clean=clean, now=now, most=MOST)
+                pace = pace.left_by(str(number), clean=clean, now=now, most=MOST) or pace
             case _:
                 pace = pace.throttled(until=now + number, now=now, most=MOST) or pace
         assert pace.limit is None or 1 <= pace.limit < MOST

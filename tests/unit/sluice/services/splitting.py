@@ -119,10 +119,12 @@ class Splitting:
             ),
             clock=self.clock,
             monotonic=self.clock,
+            jitter=lambda _, most: most,
         )
 
     def split(self, *, seconds: float = 900.0) -> bool:
-        return self.splitter.split(ID, Deadline.after(seconds, self.clock))
+        """Whether nothing is left to do."""
+        return self.splitter.split(ID, Deadline.after(seconds, self.clock)) is None
 
     def deliver(self, *, seconds: float = 900.0) -> None:
         """Let the splitter have what is in its queue, as Lambda would."""

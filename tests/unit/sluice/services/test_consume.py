@@ -216,6 +216,18 @@ def test_attempts_before_a_wait_are_not_forgotten() -> None:
     assert [count for count, _ in world.attempts] == [1, 2, 2, 3, 4]
 
 
+def test_attempts_before_the_work_got_on_are_forgotten() -> None:
+    world = World()
+    world.work = lambda delivery: Later(1, instead=delivery.waited(got_on=True))
+    world.send(receives=2)
+    world.deliver()
+    assert world.queue.pointers == [ChunkPointer(batch_id=BATCH, chunk=0, receives=0, waits=1)]
+    world.clock.advance(1)
+    world.work = failing(DOWN)
+    world.deliver_until_quiet()
+    assert [count for count, _ in world.attempts] == [3, 1, 2, 3, 4]
+
+
 def test_no_wait_is_longer_than_a_queue_can_delay() -> None:
     world = World()
     world.work = lambda _: Later(5_000)

@@ -58,6 +58,19 @@ def test_a_provider_has_so_many_slots_whichever_of_its_targets_are_asked() -> No
     assert world.one.enter(["d"], "four", until=world.until(), providers=["p"]) is None
 
 
+def test_who_was_overtaken_leaves_the_slot_to_its_successor() -> None:
+    world = World()
+    world.one.enter(["a"], "chunk#1", until=world.until(), providers=["p"])
+    # It does not know, and neither does the one before: no limit is raised for it.
+    world.other.enter(["a"], "chunk#2", until=world.until(), providers=["p"])
+    world.other.throttled("a", 1.0)
+    before = dict(world.store.stored)
+    world.one.leave(["a", "p"], "chunk#1", clean=True)
+    assert world.store.stored == before
+    assert before["a"].pace.slots.keys() == before["p"].pace.slots.keys() == {"chunk#2"}
+    assert before["a"].pace.limit == 1
+
+
 def test_everybody_takes_slots_in_the_same_order() -> None:
     world = World()
     swap, order = world.store.swap, list[str]()

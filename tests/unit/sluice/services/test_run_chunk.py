@@ -169,16 +169,23 @@ def test_a_chunk_that_another_has_is_left_to_it() -> None:
 
 def test_a_worker_that_was_given_up_records_nothing() -> None:
     world = World(TEN)
+    held: list[str] = []
 
     def overtaken(text: str, _: Target) -> None:
         if text == "line-9":
+            held.extend(world.pace_store.stored["a/one"].pace.slots)
             later = int(world.now) + 10_000
             world.batches.claim_chunk(BATCH_ID, 0, now=later, lease_until=later + 60)
+            world.pace.enter(["a/one"], f"{BATCH_ID}/0#2", until=later, providers=["provider#bedrock"])
 
     world.model.before = overtaken
     assert isinstance(world.deliver(), Later)
     assert (world.batch.completed, world.log.entries, world.chunk().parts) == (0, [], ())
     assert world.chunk().status is ChunkStatus.RUNNING
+    assert held == [f"{BATCH_ID}/0#1"]
+    for state in world.pace_store.read(["a/one", "provider#bedrock"]).values():
+        assert state.pace.slots.keys() == {f"{BATCH_ID}/0#2"}, "its slots are the other's"
+    assert world.pace_store.stored.keys() == {"a/one", "provider#bedrock"}
 
 
 def test_a_worker_that_is_at_work_keeps_its_chunk_for_longer_than_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,8 +226,7 @@ def test_a_worker_that_was_thought_dead_stops_at_its_next_look(monkeypatch: pyte
     assert world.model.asked == {"line-0": 1}
     assert (world.batch.completed, world.log.entries, world.chunk().attempts) == (0, [], 2)
     for state in world.pace_store.read(["a/one", "provider#bedrock"]).values():
-        assert f"{BATCH_ID}/0" in state.pace.slots, "its slots are the other's"
-    assert world.pace_store.stored.keys() == {"a/one", "provider#bedrock"}
+        assert state.pace.slots == {}, "the other takes slots of its own"
 
 
 def lose_workers(world: World, count: int) -> None:
@@ -399,6 +405,21 @@ def test_a_throttled_line_waits_for_as_long_as_the_provider_asks() -> None:
     assert len(world.outputs()) == 10
 
 
+def test_what_failed_before_a_chunk_got_on_does_not_count_any_more() -> None:
+    world = World(TEN)
+    failing(world, "line-3", kind=ProviderThrottledError, times=1, retry_after_s=5.0)
+    outcome = world.deliver(seconds=4.0, receives=2)
+    assert isinstance(outcome, Later)
+    assert outcome.instead is not None
+    assert 0 < world.batch.completed < 10
+    assert outcome.instead.receives == 0
+    # Nothing is recorded where nobody may be asked.
+    outcome = world.deliver(receives=2)
+    assert isinstance(outcome, Later)
+    assert outcome.instead is not None
+    assert outcome.instead.receives == 2
+
+
 def test_throttles_are_no_tries_however_many_there_are() -> None:
     world = World(TEN[:2])
     failing(world, "line-0", "line-1", kind=ProviderThrottledError, times=20, retry_after_s=30.0)
@@ -565,9 +586,20 @@ def test_an_input_file_that_is_gone_halts_the_batch() -> None:
 
 def test_a_key_that_is_not_valid_any_more_halts_the_batch() -> None:
     world = World(TEN)
-    world.keys.stored.clear()
+    world.keys.stored[KEY.key_hash] = msgspec.structs.replace(KEY, revoked_at=1)
     assert world.deliver() == Done()
     assert (world.batch.halted, world.model.asked) == ("key_not_valid", {})
+
+
+def test_a_key_that_is_not_seen_for_a_moment_halts_nothing() -> None:
+    world = World(TEN)
+    world.keys.unseen = {KEY.key_hash}
+    with pytest.raises(StateError):
+        world.deliver()
+    assert (world.batch.halted, world.chunk().status) == (None, ChunkStatus.PENDING)
+    world.keys.unseen.clear()
+    assert world.deliver() == Done()
+    assert (world.batch.halted, world.batch.completed) == (None, 10)
 
 
 # ---- Time, memory, pace ----

@@ -12,6 +12,7 @@ import pytest
 from sluice.domain import custom_ids
 from sluice.domain.batches import (
     MOST_REPORTED_ERRORS,
+    Batch,
     BatchEndpoint,
     BatchPointer,
     BatchStatus,
@@ -28,10 +29,10 @@ from sluice.domain.errors import (
 )
 from sluice.domain.inference import Caller
 from sluice.domain.keys import ApiKey
-from sluice.domain.ledger import Limits
+from sluice.domain.ledger import Ask, Hold, Limits, Spent
 from sluice.runtime.endpoints import InferenceEndpoints
 from sluice.services.line_costs import LineCosts
-from sluice.services.split_batch import CHECKPOINT_S
+from sluice.services.split_batch import CHECKPOINT_S, LONGEST_WAIT_S
 from tests.unit.sluice.services.splitting import (
     BATCH,
     HELLO,
@@ -309,9 +310,101 @@ def test_a_batch_that_the_budget_holds_starts() -> None:
     assert splitting.batch.status is BatchStatus.IN_PROGRESS
 
 
+def asking(splitting: Splitting, micro_usd: str) -> Hold:
+    """A request under way that holds so much."""
+    ask = Ask(cost_micro_usd=Decimal(micro_usd))
+    return splitting.ledger.reserve(KEY.id, splitting.limited, ask, until=splitting.clock() + 900)
+
+
+def test_a_batch_whose_money_a_request_holds_waits_for_it_however_often() -> None:
+    splitting = Splitting(many(300), key=with_budget("100000"))
+    hold = asking(splitting, "99999")
+    splitting.queue.send(BatchPointer(batch_id=ID))
+    for _ in range(10):
+        splitting.deliver()
+        assert (splitting.batch.status, splitting.batch.lease_until) == (BatchStatus.VALIDATING, None)
+        assert splitting.queue.receive() == []
+        splitting.clock.advance(LONGEST_WAIT_S)
+    assert splitting.queue.pointers == [BatchPointer(batch_id=ID)]
+    read = [start for _, start, end in splitting.ranges.asked if end is None]
+    assert read == [0] + [len(many(300))] * 9, "what was read once is not read again"
+    assert len(splitting.objects.bodies) == 2, "the input, and one checkpoint"
+    splitting.ledger.settle(hold, Spent(cost_micro_usd=Decimal(1)))
+    splitting.deliver()
+    assert (splitting.batch.status, splitting.batch.lines) == (BatchStatus.IN_PROGRESS, 300)
+    assert splitting.held() == splitting.batch.held_micro_usd > 0
+    assert [line.custom_id for _, line in splitting.planned()] == [f"q{number}" for number in range(300)]
+
+
+def test_what_is_spent_already_is_not_waited_for() -> None:
+    splitting = Splitting(many(10), key=with_budget("100000"))
+    splitting.ledger.settle(asking(splitting, "99999"), Spent(cost_micro_usd=Decimal(99_999)))
+    assert splitting.split()
+    assert (splitting.batch.status, splitting.errors) == (BatchStatus.FAILED, [(None, "insufficient_quota", None)])
+
+
+def test_what_only_another_month_brings_is_not_waited_for() -> None:
+    monthly = msgspec.structs.replace(KEY, limits=Limits(monthly_budget_micro_usd=Decimal(100_000)))
+    splitting = Splitting(many(10), key=monthly)
+    splitting.ledger.settle(asking(splitting, "99999"), Spent(cost_micro_usd=Decimal(99_999)))
+    assert splitting.split()
+    assert (splitting.batch.status, splitting.errors) == (BatchStatus.FAILED, [(None, "insufficient_quota", None)])
+
+
+def test_a_hold_that_a_lost_attempt_has_left_behind_is_waited_for() -> None:
+    whole = Splitting(many(10))
+    whole.split()
+    splitting = Splitting(many(10), key=with_budget(str(whole.batch.held_micro_usd)))
+    asking(splitting, str(whole.batch.held_micro_usd))
+    assert not splitting.split()
+    splitting.clock.advance(1_500)
+    assert splitting.split()
+    assert splitting.batch.status is BatchStatus.IN_PROGRESS
+
+
+def test_a_batch_that_waits_for_money_can_be_cancelled_and_expires() -> None:
+    for ended in (BatchStatus.CANCELLED, BatchStatus.EXPIRED):
+        splitting = Splitting(many(10), key=with_budget("100000"))
+        asking(splitting, "99999")
+        assert not splitting.split()
+        if ended is BatchStatus.CANCELLED:
+            splitting.batches.halt(ID, "cancelled", now=NOW)
+        else:
+            splitting.clock.advance(86_400)
+        assert splitting.split()
+        assert (splitting.batch.status, splitting.sent) == (ended, [])
+
+
+def test_a_batch_that_is_cancelled_while_it_asks_for_money_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    splitting = Splitting(many(10), key=with_budget("100000"))
+    asking(splitting, "99999")
+    begin = splitting.batches.begin
+
+    def cancelled(batch: Batch, **given: Any) -> Batch:
+        try:
+            return begin(batch, **given)
+        finally:
+            splitting.batches.halt(ID, "cancelled", now=NOW)
+
+    monkeypatch.setattr(splitting.batches, "begin", cancelled)
+    assert splitting.split()
+    assert splitting.batch.status is BatchStatus.CANCELLED
+
+
 def test_a_key_that_was_revoked_meanwhile_has_no_batches() -> None:
     splitting = failed(many(10), key=msgspec.structs.replace(KEY, revoked_at=NOW - 1))
     assert splitting.errors == [(None, "invalid_api_key", None)]
+
+
+def test_a_key_that_is_not_seen_at_first_does_not_end_its_batch() -> None:
+    splitting = Splitting(many(10))
+    splitting.keys.unseen = {KEY.key_hash}
+    with pytest.raises(StateError):
+        splitting.split()
+    assert splitting.errors == []
+    splitting.keys.unseen.clear()
+    assert splitting.split()
+    assert splitting.batch.status is BatchStatus.IN_PROGRESS
 
 
 def test_a_key_that_may_not_use_the_model_any_more_is_told_so() -> None:

@@ -20,12 +20,12 @@ class Pointer(Protocol):
     """What travels through a queue: never the work itself, only where it is to be found.
 
     A message that is put off for long is replaced by a new one, of which the queue counts the receives from the start.
-    ``receives`` is how many there were before that were attempts.
+    ``receives`` is how many there were before that were attempts, since the work last got on.
     """
 
     @property
     def receives(self) -> int:
-        """Receives of the messages before this one that were attempts."""
+        """Receives of the messages before this one that were attempts, since the work last got on."""
         ...
 
     @property
@@ -51,15 +51,16 @@ class Delivery(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
 
     @property
     def tries(self) -> int:
-        """How many receives were or are attempts: those of this message, and of the ones that it replaces."""
+        """How many receives were or are attempts: those of this message, and those that its pointer counts."""
         return self.receive_count + self.pointer.receives
 
-    def waited(self) -> P:
+    def waited(self, *, got_on: bool = False) -> P:
         """The pointer for the message that comes in place of this one, if this receive was no attempt.
 
-        A ``waits`` that the pointer may have is one more.
+        ``got_on``: it has recorded some of the work, so the attempts that failed before have not kept it from getting
+        on, and count no more. A ``waits`` that the pointer may have is one more.
         """
-        changes = {"receives": self.tries - 1}
+        changes = {"receives": 0 if got_on else self.tries - 1}
         waits = getattr(self.pointer, "waits", None)
         if waits is not None:
             changes["waits"] = waits + 1

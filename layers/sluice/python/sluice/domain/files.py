@@ -1,7 +1,7 @@
 """Files that callers upload, and that batches write for them.
 
-A file belongs to a key: nobody else ever sees it, or learns that it is there. Its content is one object of the bucket,
-which the bucket's lifecycle deletes when its time is over.
+A file belongs to a key: nobody else ever sees it, or learns that it is there. Its content is one object of the bucket.
+Whoever deletes the file deletes that too; of one that expires, the bucket's lifecycle does.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,8 @@ class NewFile(msgspec.Struct, frozen=True, kw_only=True):
 class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
     """One file, complete. Times are epoch seconds, ``bytes`` is its size, ``object_key`` where its content is.
 
-    ``expires_at`` is when it is gone for callers; the bucket deletes the content a day after that at the latest.
+    ``expires_at`` is when it is gone for callers. The bucket deletes the content by its age alone, a day after the
+    longest time for which a file may be kept.
     """
 
     id: str

@@ -19,14 +19,24 @@ import msgspec
 WAVE_S: Final = 5.0
 # A provider that asks for more is asked again all the same: nobody pays for it, and it may have been a mistake.
 LONGEST_PAUSE_S: Final = 600.0
+_ATTEMPT: Final = "#"
+
+
+def holder_of(chunk: str, attempt: int) -> str:
+    """The name by which an attempt at a chunk holds its slots."""
+    return f"{chunk}{_ATTEMPT}{attempt}"
+
+
+def _chunk_of(holder: str) -> str:
+    return holder.partition(_ATTEMPT)[0]
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """One target's pace, or a provider's slots. Times are epoch seconds.
 
-    ``slots`` are the chunks at work, by the name of their holder, each with the time at which its slot lapses.
-    ``limit`` is how many there may be, ``None`` as many as the deployment allows. Nobody is to ask the target before
-    ``paused_until``; ``throttled_at`` is when it last throttled.
+    ``slots`` are the chunks at work, by the name of their holder (:func:`holder_of`), each with the time at which its
+    slot lapses. ``limit`` is how many there may be, ``None`` as many as the deployment allows. Nobody is to ask the
+    target before ``paused_until``; ``throttled_at`` is when it last throttled.
     """
 
     slots: Mapping[str, int] = {}
@@ -39,14 +49,23 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         return max(0.0, self.paused_until - now)
 
     def taken_by(self, holder: str, *, until: int, now: float, most: int) -> "Pace | None":
-        """With a slot for ``holder``, which has it until then at most; ``None`` when all are taken."""
-        others = {name: lapses for name, lapses in self.slots.items() if lapses > now and name != holder}
+        """With a slot for ``holder``, which has it until then at most; ``None`` when all are taken.
+
+        A slot that an earlier attempt at the same chunk has becomes this one's.
+        """
+        chunk = _chunk_of(holder)
+        others = {name: lapses for name, lapses in self.slots.items() if lapses > now and _chunk_of(name) != chunk}
         if len(others) >= self._limit(most):
             return None
         return msgspec.structs.replace(self, slots={**others, holder: until})
 
-    def left_by(self, holder: str, *, clean: bool, now: float, most: int) -> "Pace":
-        """Without the slot of ``holder``; ``clean``: its chunk was not throttled, so there may be room for more."""
+    def left_by(self, holder: str, *, clean: bool, now: float, most: int) -> "Pace | None":
+        """Without the slot of ``holder``; ``clean``: its chunk was not throttled, so there may be room for more.
+
+        ``None`` when it has none: it has lapsed, or a later attempt at the chunk has taken it over.
+        """
+        if holder not in self.slots:
+            return None
         others = {name: lapses for name, lapses in self.slots.items() if lapses > now and name != holder}
         limit = self.limit
         if clean and limit is not None:

@@ -99,7 +99,10 @@ class PaceTargets:
         return self._jitter(NO_SLOT_S / 2, NO_SLOT_S * 1.5)
 
     def leave(self, names: Sequence[str], holder: str, *, clean: bool) -> None:
-        """Give slots of either kind back. ``clean``: no target throttled. Never fails: a slot lapses by itself."""
+        """Give slots of either kind back that this holder still has. ``clean``: no target throttled.
+
+        Never fails: a slot lapses by itself.
+        """
         for name in names:
             try:
                 self._swap(name, lambda pace: pace.left_by(holder, clean=clean, now=self._now(), most=self._most))

@@ -60,6 +60,7 @@ from sluice.domain.errors import (
     StateError,
 )
 from sluice.domain.inference import Caller
+from sluice.domain.pace import holder_of
 from sluice.domain.ports import BatchStore, Ledger, ObjectStore, RangeStore, RequestLog, RouteSource, WorkQueue
 from sluice.services.chunk_funds import ChunkFunds
 from sluice.services.chunk_log import ChunkLog, tell_operators
@@ -183,6 +184,7 @@ class RunChunk:
         :raises SluiceError: it could not be done; nothing is half done.
         """
         start_needs_s = min(self._settings.start_needs_s, deadline.remaining_s() / 2)
+        recorded = False
         while True:
             claimed = self._claimed(delivery.pointer, deadline)
             if claimed is None:
@@ -195,8 +197,10 @@ class RunChunk:
             wait_s = self._attempted(attempt, deadline, start_needs_s)
             if wait_s is None:
                 return Done()
+            recorded = recorded or attempt.recorded
             if not attempt.is_full or deadline.remaining_s() < start_needs_s:
-                return Later(min(math.ceil(wait_s), LONGEST_WAIT_S), instead=delivery.waited())
+                again = delivery.waited(got_on=recorded)
+                return Later(min(math.ceil(wait_s), LONGEST_WAIT_S), instead=again)
 
     def give_up(self, delivery: Delivery[ChunkPointer]) -> None:
         """Mark the chunk as one that only a redrive goes on with."""
@@ -252,14 +256,14 @@ class RunChunk:
         models = ModelsBehind(self._routes.load(), caller.allowed_models)
         tasks = [line.task for line in lines.runnable]
         names, providers = models.outside(tasks), models.providers(tasks)
-        holder = f"{attempt.batch.id}/{attempt.chunk.number}"
+        holder = holder_of(f"{attempt.batch.id}/{attempt.chunk.number}", attempt.chunk.attempts)
         until = math.ceil(self._clock() + deadline.remaining_s())
         wait_s = self._pace.enter(names, holder, until=until, providers=providers)
         if wait_s is not None:
             logs.canonical(no_slot=True)
             self._batches.put_chunk_back(attempt.chunk, now=int(self._clock()))
             return wait_s
-        slots, clean = [*names, *providers], False
+        clean = False
         try:
             run = self._prepared(attempt, lines, endpoints, models, caller, deadline, start_needs_s)
             run.run(
@@ -268,12 +272,8 @@ class RunChunk:
                 look_every_s=LOOK_S,
             )
             clean = not run.left.throttled
-        except StateConflictError:
-            # Who has taken the chunk over has taken over its slots too.
-            slots = []
-            raise
         finally:
-            self._pace.leave(slots, holder, clean=clean)
+            self._pace.leave([*names, *providers], holder, clean=clean)
         return self._recorded(attempt, run.left)
 
     def _is_over(self, attempt: "_Attempt") -> bool:
@@ -450,6 +450,7 @@ class RunChunk:
         recorded = self._batches.record(
             attempt.batch, wanted, part=part, use=use, entries=entries, now=int(self._clock())
         )
+        attempt.recorded = True
         tell_operators(entries)
         _tell(use, missing=0 if ended else attempt.missing, ended=ended)
         self._send_on(recorded)
@@ -491,7 +492,7 @@ class _Attempt:
     """One attempt at a chunk: what was claimed, and what has come of it so far. ``batch`` is as last seen.
 
     The lease is to be renewed at ``renew_at``, in epoch seconds. It is ``trusted`` if an operator says that the chunk
-    can be worked on now, however many workers it has cost.
+    can be worked on now, however many workers it has cost. It has ``recorded`` what came of it, or not (yet).
     """
 
     def __init__(self, batch: Batch, chunk: Chunk, *, renew_at: float, trusted: bool) -> None:
@@ -499,6 +500,7 @@ class _Attempt:
         self.chunk = chunk
         self.renew_at = renew_at
         self.trusted = trusted
+        self.recorded = False
         self.log = ChunkLog()
         self.funds = ChunkFunds(chunk.held_micro_usd)
         self.results: PartResults | None = None

@@ -3,9 +3,13 @@
 Whoever has claimed the batch holds it by a short lease that is renewed on the way. Every so often all that is known is
 kept in a checkpoint, and the batch's note says where: whoever comes after a kill, or after this function's own time was
 over, goes on from there. Nothing can be seen of any of it but the batch's state, until it begins or fails.
+
+A batch that only what the key's requests and other batches hold keeps from its money waits for it; one that what is
+spent leaves too little for has failed.
 """
 
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +38,7 @@ from sluice.domain.errors import (
     StateError,
 )
 from sluice.domain.inference import Caller
+from sluice.domain.patience import passes
 from sluice.domain.ports import BatchStore, Endpoints, ObjectStore, RangeStore, WorkQueue
 from sluice.services.consume import Consumer, Done, Later, Outcome
 from sluice.services.key_holders import KeyHolders
@@ -49,6 +54,8 @@ BEAT_S: Final = 2.0
 CHECKPOINT_S: Final = 15.0
 # It stops so long before its own time is over: to keep what it has, and to tell that it is to be gone on with.
 STOPPING_S: Final = 10.0
+# A batch that waits for money asks again after so long at most: before the watch takes it for lost.
+LONGEST_WAIT_S: Final = 45
 _CHECKPOINT: Final = "checkpoint"
 _log = logs.get_logger()
 _encoder = msgspec.msgpack.Encoder()
@@ -68,8 +75,12 @@ def _failed(code: str, message: str, param: str | None = None) -> _EndedError:
     return _EndedError(BatchStatus.FAILED, BatchError(code=code, message=message, param=param))
 
 
-class _OutOfTimeError(Exception):
-    """Another has to go on from the checkpoint."""
+class _LaterError(Exception):
+    """Another has to go on from the checkpoint, in ``wait_s`` seconds."""
+
+    def __init__(self, wait_s: int) -> None:
+        super().__init__(wait_s)
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True)
@@ -89,15 +100,16 @@ class SplitBatch:
     consumer: Consumer[BatchPointer]
     clock: Callable[[], float] = time.time
     monotonic: Clock = time.monotonic
+    jitter: Callable[[float, float], float] = random.uniform
 
     def run(self, deliveries: Sequence[Delivery[BatchPointer] | Unreadable], deadline: Deadline) -> list[str]:
         """The ids of the messages that the queue must keep: to deliver them again, or to move them to its DLQ."""
 
         def work(delivery: Delivery[BatchPointer], _: bool) -> Outcome[BatchPointer]:  # noqa: FBT001 - as Work has it
             logs.bind(batch_id=delivery.pointer.batch_id)
-            done = self.split(delivery.pointer.batch_id, deadline)
-            # What was stopped had come further: it uses up no attempt.
-            return Done() if done else Later(0, instead=delivery.waited())
+            wait_s = self.split(delivery.pointer.batch_id, deadline)
+            # What was stopped had come further, and what waits for money has not failed: neither uses up an attempt.
+            return Done() if wait_s is None else Later(wait_s, instead=delivery.waited())
 
         return self.consumer.run(deliveries, work, deadline, give_up=self.give_up)
 
@@ -116,32 +128,31 @@ class SplitBatch:
         self.batches.park(batch.id, now=self._now())
         return None
 
-    def split(self, batch_id: str, deadline: Deadline) -> bool:
-        """Whether nothing is left to do. If not, what was done is kept, and to be gone on with at once.
+    def split(self, batch_id: str, deadline: Deadline) -> int | None:
+        """``None`` when nothing is left to do; else what was done is kept, to be gone on with in so many seconds.
 
         :raises LeasedError: another splitter is at work on it.
         """
         batch = self._claimed(batch_id)
         if batch is None:
-            return True
+            return None
         try:
             return self._attempt(batch, deadline)
         except Exception:
             self._let_go(batch)
             raise
 
-    def _attempt(self, batch: Batch, deadline: Deadline) -> bool:
+    def _attempt(self, batch: Batch, deadline: Deadline) -> int | None:
         try:
             self._begin(batch, deadline)
         except _EndedError as end:
             self._end(batch, end.status, end.errors)
-        except _OutOfTimeError:
+        except _LaterError as later:
             self.batches.unclaim(batch, now=self._now())
-            logs.canonical(out_of_time=True)
-            return False
+            return later.wait_s
         except StateConflictError:
             self._end_cancelled(batch)
-        return True
+        return None
 
     def _claimed(self, batch_id: str) -> Batch | None:
         """The batch, if there is anything to be done for it here."""
@@ -164,7 +175,8 @@ class SplitBatch:
         self._check_wanted(batch)
         caller = self._owner(batch)
         self._check_form(batch)
-        planning = self._planned(batch, caller, deadline)
+        reading = self._read(batch, caller, deadline)
+        planning = reading.planning
         if planning.is_faulty:
             raise _EndedError(BatchStatus.FAILED, *planning.errors())
         if not planning.lines:
@@ -177,6 +189,11 @@ class SplitBatch:
                 planned, most_cost_micro_usd=planning.held_micro_usd, limits=caller.limits, now=self._now()
             )
         except BudgetExceededError as error:
+            if passes(error):
+                # Requests and other batches hold it, which may come back.
+                logs.canonical(waits_for_money=True)
+                reading.pause()
+                raise _LaterError(math.ceil(self.jitter(LONGEST_WAIT_S / 3, LONGEST_WAIT_S))) from error
             message = f"{error.message} For a batch, the most that all its lines can come to is held at its beginning."
             raise _failed(error.code or "insufficient_quota", message) from error
         logs.canonical(lines=begun.lines, chunks=begun.chunks, held_micro_usd=begun.held_micro_usd)
@@ -220,7 +237,7 @@ class SplitBatch:
 
     # ---- The pass over the input ----
 
-    def _planned(self, batch: Batch, caller: Caller, deadline: Deadline) -> ChunkPlanning:
+    def _read(self, batch: Batch, caller: Caller, deadline: Deadline) -> "_Pass":
         planning = ChunkPlanning(
             batch,
             caller,
@@ -230,17 +247,17 @@ class SplitBatch:
             read_line=self.read_line,
             limits=self.limits,
         )
-        watch = _Pass(self, batch, planning, deadline)
-        watch.restore()
+        reading = _Pass(self, batch, planning, deadline)
+        reading.restore()
         try:
-            planning.read(watch.look)
+            planning.read(reading.look)
         except TooManyLinesError:
-            return planning
+            return reading
         except NotFoundError as error:
             raise _EndedError(BatchStatus.FAILED, INPUT_GONE) from error
         planning.finish()
-        watch.store_chunks()
-        return planning
+        reading.store_chunks()
+        return reading
 
     # ---- How it ends, if it does not begin ----
 
@@ -271,17 +288,20 @@ class SplitBatch:
 
 
 class _Pass:
-    """What happens beside the reading: signs of life, chunks that go to the table, checkpoints, and the time."""
+    """What happens beside the reading: signs of life, chunks that go to the table, checkpoints, and the time.
+
+    ``planning`` has what was read.
+    """
 
     def __init__(self, split: SplitBatch, batch: Batch, planning: ChunkPlanning, deadline: Deadline) -> None:
         self._split = split
         self._batch = batch
-        self._planning = planning
+        self.planning = planning
         self._deadline = deadline
         self._stop_s = min(STOPPING_S, deadline.remaining_s() / 4)
         self._beat_s = min(BEAT_S, split.lease_s / 3)
         self._next_beat = self._next_checkpoint = 0.0
-        self._kept = 0
+        self._kept = self._kept_offset = 0
         self._progress: dict[str, object] = dict(batch.progress or {})
 
     def restore(self) -> None:
@@ -290,8 +310,8 @@ class _Pass:
         key = self._progress.get(_CHECKPOINT)
         if isinstance(key, str):
             kept = self._load(key)
-            self._planning.restore(kept, key, self._load)
-            self._kept = len(kept.before) + 1
+            self.planning.restore(kept, key, self._load)
+            self._kept, self._kept_offset = len(kept.before) + 1, kept.offset
             logs.canonical(resumed_at=kept.offset)
         self._next_beat, self._next_checkpoint = now + self._beat_s, now + CHECKPOINT_S
 
@@ -299,7 +319,7 @@ class _Pass:
         """To be called now and then.
 
         :raises _EndedError: the batch is not wanted any more.
-        :raises _OutOfTimeError: the time is over; everything is kept.
+        :raises _LaterError: the time is over; everything is kept.
         """
         now = self._split.monotonic()
         if now < self._next_beat:
@@ -312,21 +332,31 @@ class _Pass:
             self._next_checkpoint = self._split.monotonic() + CHECKPOINT_S
         self._tell()
         if late:
-            raise _OutOfTimeError
+            logs.canonical(out_of_time=True)
+            raise _LaterError(0)
 
     def store_chunks(self) -> None:
         """Put what has been planned into the table."""
-        if chunks := self._planning.take_closed():
-            if self._planning.is_faulty:
+        if chunks := self.planning.take_closed():
+            if self.planning.is_faulty:
                 return
             self._split.batches.put_chunks(self._batch, chunks)
+
+    def pause(self) -> None:
+        """Keep what was read, for whoever goes on. :raises _EndedError: the batch is not wanted any more."""
+        self._keep()
+        self._tell()
 
     def _keep(self) -> None:
         # Named for the attempt: one that has been given up cannot replace what a later one keeps.
         key = f"{self._batch.folder}plan/{self._batch.attempts:06d}-{self._kept:06d}.msgpack"
-        self._split.objects.put(key, _encoder.encode(self._planning.checkpoint()))
-        self._planning.checkpointed(key)
-        self._kept += 1
+        checkpoint = self.planning.checkpoint()
+        if checkpoint.offset <= self._kept_offset:
+            # Nothing was read since.
+            return
+        self._split.objects.put(key, _encoder.encode(checkpoint))
+        self.planning.checkpointed(key)
+        self._kept, self._kept_offset = self._kept + 1, checkpoint.offset
         self._progress = {_CHECKPOINT: key}
 
     def _tell(self) -> None:
