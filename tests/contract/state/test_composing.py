@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from sluice.adapters.s3_compose import S3Composer
-from sluice.adapters.s3_parts import plan_parts
+from sluice.adapters.s3_compose import AT_ONCE, HELD_BYTES, S3Composer
+from sluice.adapters.s3_parts import COMPOSING_FOLDER, FETCHED_BYTES, PartLimits, plan_objects
 from sluice.domain.deadline import Deadline
 from sluice.domain.errors import ConfigurationError, NotFoundError
 from sluice.domain.ports import Composer, Piece
@@ -78,8 +80,12 @@ class World:
 
 
 @pytest.fixture
-def bucket(aws: Aws) -> str:
-    return aws.bucket()
+def bucket(aws: Aws) -> Iterator[str]:
+    name, s3 = aws.bucket(), aws.client("s3")
+    yield name
+    # The local cloud holds objects in memory.
+    for entry in s3.list_objects_v2(Bucket=name).get("Contents", []):
+        s3.delete_object(Bucket=name, Key=entry["Key"])
 
 
 @pytest.fixture
@@ -201,7 +207,9 @@ def test_whoever_comes_after_a_kill_makes_only_what_is_missing(real: World, call
     made -= call in ("upload_part", "upload_part_copy")
     spy.dies_on, spy.calls = None, []
     assert real.compose(pieces)
-    assert made + spy.calls.count("upload_part") + spy.calls.count("upload_part_copy") == len(plan_parts(pieces))
+    assert made + spy.calls.count("upload_part") + spy.calls.count("upload_part_copy") == len(
+        plan_objects(KEY, pieces)[0].parts
+    )
     assert real.begins == 1
     assert real.read(KEY) == content(real, pieces)
 
@@ -211,7 +219,7 @@ def test_a_lost_answer_to_the_completion_is_no_failure(real: World, aws: Aws, bu
     assert real.compose(pieces)
     # S3 forgets completed uploads some time.
     assert real.begun is not None
-    real.begun = real.begun[:2] + "forgotten"
+    real.begun = real.begun[:4] + "forgotten"
     assert real.compose(pieces)
     assert real.begins == 1
     aws.client("s3").delete_object(Bucket=bucket, Key=KEY)
@@ -224,7 +232,7 @@ def test_an_upload_that_was_cleared_away_is_begun_anew(real: World, aws: Aws, bu
     pieces = [stored(real, "one", 6 * MIB), stored(real, "two", 6 * MIB)]
     real.compose(pieces, seconds=0, clock=FakeClock())
     assert real.begun is not None
-    aws.client("s3").abort_multipart_upload(Bucket=bucket, Key=KEY, UploadId=real.begun[2:])
+    aws.client("s3").abort_multipart_upload(Bucket=bucket, Key=KEY, UploadId=real.begun[4:])
     assert real.compose(pieces)
     assert real.begins == 2
     assert real.read(KEY) == content(real, pieces)
@@ -234,7 +242,7 @@ def test_what_another_version_has_planned_otherwise_is_not_gone_on_with(real: Wo
     pieces = [stored(real, "one", 6 * MIB), stored(real, "two", 6 * MIB)]
     real.compose(pieces, seconds=0, clock=FakeClock())
     assert real.begun is not None
-    real.begun = "0." + real.begun[2:]
+    real.begun = "1." + real.begun[2:]
     assert real.compose(pieces)
     assert real.begins == 2
 
@@ -314,3 +322,132 @@ def test_many_small_pieces_are_fetched_several_at_once(real: World) -> None:
 
     assert real.compose(pieces, look=look)
     assert real.read(KEY) == content(real, pieces)
+
+
+def test_what_is_fetched_at_once_is_bounded_by_its_bytes(real: World) -> None:
+    pieces = [stored(real, "half", 4 * MIB)] * 2 * 3 * AT_ONCE
+    at_once = HELD_BYTES // (2 * FETCHED_BYTES)
+    assert at_once < AT_ONCE
+    lock, fetching, most = threading.Lock(), set[int](), [0]
+
+    def look() -> None:
+        with lock:
+            fetching.add(threading.get_ident())
+            most[0] = max(most[0], len(fetching))
+        # All the others could begin in the meantime.
+        time.sleep(0.05)
+
+    def before(call: str) -> None:
+        if call == "upload_part":
+            with lock:
+                fetching.discard(threading.get_ident())
+
+    assert real.spy is not None
+    real.spy.before = before
+    assert real.compose(pieces, look=look)
+    assert most == [at_once]
+
+
+# ---- two levels: what has more parts than S3 takes ----
+
+# Of the eleven parts of ``many`` eight become two objects in between, which are copied as three.
+FEW = PartLimits(parts=6, copied_bytes=20 * MIB)
+
+
+@pytest.fixture
+def high(real: World, bucket: str) -> World:
+    real.composer = S3Composer(real.spy, bucket, limits=FEW)  # type: ignore[arg-type]
+    return real
+
+
+def many(world: World) -> list[Piece]:
+    sizes = (6, 7, 6, 1, 8, 6, 7, 6, 9, 6, 6, 2)
+    # Other bytes in each, and none that repeat themselves.
+    world.put("bytes", random.Random(1).randbytes(10 * MIB))
+    return [Piece("bytes", size * MIB + number, start=number * 1000) for number, size in enumerate(sizes)]
+
+
+def intermediates(aws: Aws, bucket: str) -> dict[str, int]:
+    listed = aws.client("s3").list_objects_v2(Bucket=bucket, Prefix=COMPOSING_FOLDER).get("Contents", [])
+    return {entry["Key"]: entry["Size"] for entry in listed}
+
+
+def parts_made(spy: Spy) -> int:
+    return spy.calls.count("upload_part") + spy.calls.count("upload_part_copy")
+
+
+def test_more_parts_than_s3_takes_are_copied_by_way_of_other_objects(high: World, aws: Aws, bucket: str) -> None:
+    pieces, spy = many(high), high.spy
+    assert spy is not None
+    assert high.compose(pieces)
+    assert high.read(KEY) == content(high, pieces)
+    planned = plan_objects(KEY, pieces, FEW)
+    assert len(planned) == 3
+    assert intermediates(aws, bucket) == {made.key: made.size for made in planned[:-1]}
+    assert parts_made(spy) == sum(len(made.parts) for made in planned)
+    # A small one with what is behind it, and the last.
+    assert spy.calls.count("upload_part") == 2
+    assert high.begins == len(planned)
+
+
+@pytest.mark.parametrize(
+    ("call", "nth"),
+    [
+        ("upload_part_copy", 3),
+        ("complete_multipart_upload", 1),
+        ("create_multipart_upload", 2),
+        ("create_multipart_upload", 3),
+        ("upload_part_copy", 9),
+        ("complete_multipart_upload", 3),
+    ],
+)
+def test_whoever_comes_after_a_kill_on_any_level_makes_only_what_is_missing(high: World, call: str, nth: int) -> None:
+    pieces, spy = many(high), high.spy
+    assert spy is not None
+    spy.dies_on = (call, nth)
+    with pytest.raises(KeyboardInterrupt):
+        high.compose(pieces)
+    made = parts_made(spy) - (call == "upload_part_copy")
+    spy.dies_on, spy.calls = None, []
+    assert high.compose(pieces)
+    assert made + parts_made(spy) == sum(len(made.parts) for made in plan_objects(KEY, pieces, FEW))
+    assert high.read(KEY) == content(high, pieces)
+
+
+def test_an_object_in_between_that_was_cleared_away_is_made_again(high: World, aws: Aws, bucket: str) -> None:
+    pieces, spy = many(high), high.spy
+    assert spy is not None
+    spy.dies_on = ("complete_multipart_upload", 3)
+    with pytest.raises(KeyboardInterrupt):
+        high.compose(pieces)
+    spy.dies_on, spy.calls = None, []
+    [lost, *_] = intermediates(aws, bucket)
+    aws.client("s3").delete_object(Bucket=bucket, Key=lost)
+    assert high.compose(pieces)
+    assert high.read(KEY) == content(high, pieces)
+    [made, *_] = [made for made in plan_objects(KEY, pieces, FEW) if made.key == lost]
+    assert spy.calls.count("create_multipart_upload") == 1
+    assert parts_made(spy) == len(made.parts)
+
+
+def test_time_that_ends_on_any_level_keeps_what_was_made(high: World) -> None:
+    pieces, spy, clock = many(high), high.spy, FakeClock()
+    assert spy is not None
+    spy.before = lambda call: clock.advance(1) if call.startswith("upload_part") else None
+    rounds = 1
+    while not high.compose(pieces, seconds=2, clock=clock):
+        rounds += 1
+        assert rounds < 20
+    assert rounds >= 2
+    assert parts_made(spy) == sum(len(made.parts) for made in plan_objects(KEY, pieces, FEW))
+    assert high.read(KEY) == content(high, pieces)
+
+
+def test_to_do_two_levels_again_changes_nothing(high: World) -> None:
+    pieces, spy = many(high), high.spy
+    assert spy is not None
+    assert high.compose(pieces)
+    spy.calls = []
+    assert high.compose(pieces)
+    assert parts_made(spy) == 0
+    assert high.read(KEY) == content(high, pieces)

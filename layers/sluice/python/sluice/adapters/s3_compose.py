@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sluice.adapters import aws
-from sluice.adapters.s3_parts import PlannedPart, plan_parts
+from sluice.adapters.s3_parts import FETCHED_BYTES, LIMITS, PartLimits, PlannedObject, PlannedPart, plan_objects
 from sluice.adapters.s3_ranges import S3Ranges
 from sluice.domain.deadline import Deadline
 from sluice.domain.errors import ConfigurationError, NotFoundError, SluiceError
@@ -20,23 +21,27 @@ if TYPE_CHECKING:
 
 SERVICE: Final = "The object store"
 # How the parts are planned is part of what is begun: an upload that was planned otherwise is not gone on with.
-PLAN: Final = "1."
-# What is fetched goes through memory, a part for each.
+PLAN: Final = "2."
 AT_ONCE: Final = 8
+# What is fetched goes through memory, however many threads there are: each part twice, in its pieces and as a whole.
+HELD_BYTES: Final = 134_217_728
 _NO_UPLOAD: Final = "NoSuchUpload"
 
 
 class S3Composer:
     """Implements :class:`~sluice.domain.ports.Composer` by multipart uploads.
 
-    An upload that nobody goes on with is cleared away by the bucket's lifecycle. Memory: what ``AT_ONCE`` parts take
-    whose pieces are too small to be copied, 8 MiB each (more of a file that would have too many parts then).
+    What was begun is noted by the number of the object (there are several where one has too many parts, the last of
+    them being the one that is wanted) and its upload. An upload that nobody goes on with, and the objects in between,
+    are cleared away by the bucket's lifecycle. Memory: ``HELD_BYTES``, of all calls together, and literal pieces.
     """
 
-    def __init__(self, client: "S3Client", bucket: str) -> None:
+    def __init__(self, client: "S3Client", bucket: str, *, limits: PartLimits = LIMITS) -> None:
         self._client = client
         self._bucket = bucket
+        self._limits = limits
         self._ranges = S3Ranges(client, bucket)
+        self._fetching = BoundedSemaphore(HELD_BYTES // (2 * FETCHED_BYTES))
 
     def compose(
         self,
@@ -49,32 +54,50 @@ class S3Composer:
         deadline: Deadline,
         look: Callable[[], None] = lambda: None,
     ) -> bool:
-        parts = plan_parts(pieces)
-        if len(parts) <= 1 and not any(part.copied for part in parts):
-            body = self._gathered(parts[0].pieces if parts else (), look)
+        [*intermediates, whole] = plan_objects(key, pieces, self._limits)
+        if len(whole.parts) <= 1 and not any(part.copied for part in whole.parts):
+            body = self._gathered(whole.parts[0].pieces if whole.parts else (), look)
             self._call("put_object", Key=key, Body=body, ContentType=content_type)
             return True
-        size = sum(part.size for part in parts)
-        upload = begun.removeprefix(PLAN) if begun and begun.startswith(PLAN) else None
-        tags = self._tags(key, upload, parts) if upload else None
-        if tags is None and upload and self._is_there(key, size):
+        for number, planned in enumerate([*intermediates, whole]):
+            if planned is not whole and self._is_there(planned):
+                continue
+            mark = f"{PLAN}{number}."
+            if not self._made(planned, mark, content_type, begun, on_begun, deadline, look):
+                return False
+        return True
+
+    def _made(
+        self,
+        planned: PlannedObject,
+        mark: str,
+        content_type: str,
+        begun: str | None,
+        on_begun: Callable[[str], None],
+        deadline: Deadline,
+        look: Callable[[], None],
+    ) -> bool:
+        """Make one object, or go on with it where ``begun`` has its ``mark``; whether it is done."""
+        upload = begun.removeprefix(mark) if begun and begun.startswith(mark) else None
+        tags = self._tags(planned, upload) if upload else None
+        if tags is None and upload and self._is_there(planned):
             return True
         if tags is None or upload is None:
-            answer = self._call("create_multipart_upload", Key=key, ContentType=content_type)
+            answer = self._call("create_multipart_upload", Key=planned.key, ContentType=content_type)
             upload, tags = str(answer["UploadId"]), {}
-            on_begun(PLAN + upload)
-        missing = [part for part in parts if part.number not in tags]
-        tags |= self._transfer(key, upload, missing, deadline, look)
-        return len(tags) == len(parts) and self._complete(key, upload, tags, size)
+            on_begun(mark + upload)
+        missing = [part for part in planned.parts if part.number not in tags]
+        tags |= self._transfer(planned.key, upload, missing, deadline, look)
+        return len(tags) == len(planned.parts) and self._complete(planned, upload, tags)
 
-    def _tags(self, key: str, upload: str, parts: Sequence[PlannedPart]) -> dict[int, str] | None:
+    def _tags(self, planned: PlannedObject, upload: str) -> dict[int, str] | None:
         """The entity tags of the parts that are there, by number; ``None`` if there is no such upload any more."""
-        planned = {part.number: part.size for part in parts}
+        sizes = {part.number: part.size for part in planned.parts}
         try:
-            listed = list(self._listed(key, upload))
+            listed = list(self._listed(planned.key, upload))
         except _NoUploadError:
             return None
-        return {part["PartNumber"]: part["ETag"] for part in listed if planned.get(part["PartNumber"]) == part["Size"]}
+        return {part["PartNumber"]: part["ETag"] for part in listed if sizes.get(part["PartNumber"]) == part["Size"]}
 
     def _listed(self, key: str, upload: str) -> Iterator[Any]:
         marker = 0
@@ -115,8 +138,9 @@ class S3Composer:
 
     def _make(self, key: str, upload: str, part: PlannedPart, look: Callable[[], None]) -> str:
         if (piece := part.copied) is None:
-            body = b"".join(self._content(piece, look) for piece in part.pieces)
-            answer = self._call("upload_part", Key=key, UploadId=upload, PartNumber=part.number, Body=body)
+            with self._fetching:
+                body = b"".join(self._content(piece, look) for piece in part.pieces)
+                answer = self._call("upload_part", Key=key, UploadId=upload, PartNumber=part.number, Body=body)
             return str(answer["ETag"])
         look()
         answer = self._call(
@@ -129,13 +153,13 @@ class S3Composer:
         )
         return str(answer["CopyPartResult"]["ETag"])
 
-    def _complete(self, key: str, upload: str, tags: dict[int, str], size: int) -> bool:
+    def _complete(self, planned: PlannedObject, upload: str, tags: dict[int, str]) -> bool:
         listed = [{"PartNumber": number, "ETag": tag} for number, tag in sorted(tags.items())]
         try:
-            self._call("complete_multipart_upload", Key=key, UploadId=upload, MultipartUpload={"Parts": listed})
+            self._call("complete_multipart_upload", Key=planned.key, UploadId=upload, MultipartUpload={"Parts": listed})
         except _NoUploadError as exc:
             # The answer to an earlier call was lost, or another has been faster.
-            if not self._is_there(key, size):
+            if not self._is_there(planned):
                 raise aws.translate(exc.error, SERVICE) from exc.error
         return True
 
@@ -144,7 +168,7 @@ class S3Composer:
         if not pieces:
             return b""
         fetch = tracing.carried(lambda piece: self._content(piece, look))
-        with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(pieces))) as pool:
+        with self._fetching, ThreadPoolExecutor(max_workers=min(AT_ONCE, len(pieces))) as pool:
             return b"".join(pool.map(fetch, pieces))
 
     def _content(self, piece: Piece, look: Callable[[], None]) -> bytes:
@@ -153,9 +177,9 @@ class S3Composer:
         look()
         return self._ranges.read_range(piece.key, piece.start, piece.start + piece.size)
 
-    def _is_there(self, key: str, size: int) -> bool:
+    def _is_there(self, planned: PlannedObject) -> bool:
         try:
-            return self._ranges.size(key) == size
+            return self._ranges.size(planned.key) == planned.size
         except (NotFoundError, ConfigurationError):
             # To those who may not list the bucket, S3 says that access is denied.
             return False
