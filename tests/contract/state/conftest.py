@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -38,6 +38,29 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     await_ready(instance, spec, launch(instance, spec))
     yield instance
     stop(instance, local_cloud.NAME)
+
+
+def repeating(table: Table, between: Callable[[], object] = lambda: None) -> Table:
+    """The table, written to twice each time, as botocore does when the first answer was lost; ``between`` the two."""
+    return Table(cast("Any", _Repeating(table._client, between)), table._name)
+
+
+class _Repeating:
+    """A client that makes each write twice, and calls ``between`` in between."""
+
+    def __init__(self, client: Any, between: Callable[[], object]) -> None:
+        self._client = client
+        self._between = between
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+
+        def twice(**arguments: Any) -> Any:
+            call(**arguments)
+            self._between()
+            return call(**arguments)
+
+        return twice if name in {"put_item", "update_item", "delete_item"} else call
 
 
 class Aws:

@@ -7,6 +7,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from sluice.adapters.dynamodb import Table
 from sluice.adapters.dynamodb_executions import DynamoDBExecutions
 from sluice.domain.errors import StateConflictError
 from sluice.domain.ids import new_id
@@ -15,7 +16,7 @@ from sluice.domain.jobs import Failure
 from sluice.domain.ports import ExecutionStore
 from sluice.domain.workflows import Execution, ExecutionStatus, StepRecord, StepStatus
 from sluice.testing.workflows import FakeExecutions
-from tests.contract.state.conftest import Aws
+from tests.contract.state.conftest import Aws, repeating
 
 NOW = 1_700_000_000
 WHY = Failure(code="provider_timeout", message="It took too long.", type="server_error", step=1)
@@ -23,8 +24,13 @@ STEPS = tuple(StepRecord(index=i, name=f"step {i}", model="auto", status=StepSta
 
 
 @pytest.fixture(scope="module")
-def real(aws: Aws) -> ExecutionStore:
-    return DynamoDBExecutions(aws.table()[0])
+def table(aws: Aws) -> Table:
+    return aws.table()[0]
+
+
+@pytest.fixture(scope="module")
+def real(table: Table) -> ExecutionStore:
+    return DynamoDBExecutions(table)
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -71,10 +77,20 @@ def test_an_unknown_execution_is_none(executions: ExecutionStore) -> None:
     assert executions.get(new_id("exec")) is None
 
 
-def test_an_id_is_taken_once(executions: ExecutionStore) -> None:
+def test_the_very_same_execution_may_be_stored_again_and_no_other(executions: ExecutionStore) -> None:
     execution = new_execution(executions)
+    executions.create(execution, STEPS)
     with pytest.raises(StateConflictError):
-        executions.create(execution, STEPS)
+        executions.create(msgspec.structs.replace(execution, key_id="key_2"), STEPS)
+    with pytest.raises(StateConflictError):
+        executions.create(execution, (*STEPS[:-1], msgspec.structs.replace(STEPS[-1], model="fast")))
+    assert executions.get(execution.id) == (execution, STEPS)
+
+
+def test_an_execution_whose_answer_is_lost_is_stored_once(table: Table) -> None:
+    executions = DynamoDBExecutions(repeating(table))
+    execution = new_execution(executions)
+    assert executions.get(execution.id) == (execution, STEPS)
 
 
 def test_recorded_steps_replace_what_was_known_and_stay_in_order(executions: ExecutionStore) -> None:

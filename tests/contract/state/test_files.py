@@ -40,7 +40,7 @@ from sluice.domain.inference import Caller
 from sluice.domain.ports import FileContents, FileStore
 from sluice.services.uploads import Uploads
 from sluice.testing.files import FakeFileContents, FakeFiles
-from tests.contract.state.conftest import Aws
+from tests.contract.state.conftest import Aws, repeating
 
 NOW = 1_800_000_000
 # S3 takes no smaller part but the last.
@@ -188,6 +188,32 @@ def test_an_upload_is_there_for_its_own_key_only_even_when_its_time_is_over(file
     assert files.get_upload(key_id, upload.id) == upload
     assert files.get_upload("key_other", upload.id) is None
     assert files.get_upload(key_id, new_id(UPLOAD_PREFIX)) is None
+
+
+def test_the_very_same_upload_and_part_may_be_stored_again_and_no_other(files: FileStore, key_id: str) -> None:
+    upload = begun(key_id)
+    part = UploadPart(id=new_id(PART_PREFIX), upload_id=upload.id, bytes=4, created_at=NOW, object_key="k")
+    for _ in range(2):
+        files.create_upload(upload)
+        files.add_part(upload, part)
+    with pytest.raises(StateConflictError):
+        files.create_upload(msgspec.structs.replace(upload, bytes=10))
+    with pytest.raises(StateConflictError):
+        files.add_part(upload, msgspec.structs.replace(part, bytes=5))
+    assert files.get_upload(key_id, upload.id) == upload
+    assert dict(files.parts(upload)) == {part.id: part}
+
+
+def test_files_uploads_and_parts_whose_answers_are_lost_are_stored_once(table: Table, key_id: str) -> None:
+    files = DynamoDBFiles(repeating(table), lambda: NOW)
+    upload, file = begun(key_id), stored(key_id)
+    part = UploadPart(id=new_id(PART_PREFIX), upload_id=upload.id, bytes=4, created_at=NOW, object_key="k")
+    files.create(file)
+    files.create_upload(upload)
+    files.add_part(upload, part)
+    assert files.get(key_id, file.id) == file
+    assert files.get_upload(key_id, upload.id) == upload
+    assert dict(files.parts(upload)) == {part.id: part}
 
 
 def test_an_uploads_item_outlives_it_by_a_day(table: Table, key_id: str) -> None:

@@ -7,6 +7,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from sluice.adapters.dynamodb import Table
 from sluice.adapters.dynamodb_jobs import DynamoDBJobs
 from sluice.domain.errors import NotFoundError, StateConflictError
 from sluice.domain.ids import new_id
@@ -14,7 +15,7 @@ from sluice.domain.inference import Usage
 from sluice.domain.jobs import AsyncJob, ClaimOutcome, Failure, JobAnswer, JobStatus
 from sluice.domain.ports import JobStore
 from sluice.testing.jobs import FakeJobs
-from tests.contract.state.conftest import Aws
+from tests.contract.state.conftest import Aws, repeating
 
 NOW = 1_700_000_000
 LEASE = NOW + 75
@@ -23,8 +24,13 @@ ANSWER = JobAnswer(usage=Usage(input_tokens=7, output_tokens=3), cost_micro_usd=
 
 
 @pytest.fixture(scope="module")
-def real(aws: Aws) -> JobStore:
-    return DynamoDBJobs(aws.table()[0])
+def table(aws: Aws) -> Table:
+    return aws.table()[0]
+
+
+@pytest.fixture(scope="module")
+def real(table: Table) -> JobStore:
+    return DynamoDBJobs(table)
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -68,10 +74,30 @@ def test_an_unknown_job_is_none(jobs: JobStore) -> None:
     assert jobs.get(new_id("async")) is None
 
 
-def test_an_id_is_taken_once(jobs: JobStore) -> None:
+def test_the_very_same_job_may_be_stored_again_and_no_other(jobs: JobStore) -> None:
     job = new_job(jobs)
+    jobs.create(job)
     with pytest.raises(StateConflictError):
-        jobs.create(job)
+        jobs.create(msgspec.structs.replace(job, model="fast"))
+    assert jobs.get(job.id) == job
+
+
+def test_writes_whose_answers_are_lost_are_made_once(table: Table) -> None:
+    jobs = DynamoDBJobs(repeating(table))
+    job = new_job(jobs)
+    for attempt in (1, 2):
+        taken = claimed(jobs, job)
+        assert taken.attempts == attempt
+        assert jobs.get(job.id) == taken
+        jobs.settle(taken.released(WHY, now=NOW))
+    assert jobs.cancel(job.id, now=NOW) == jobs.get(job.id)
+
+
+def test_a_job_that_is_cancelled_before_the_answer_to_its_claim_comes_is_not_claimed(table: Table) -> None:
+    job = new_job(DynamoDBJobs(table))
+    jobs = DynamoDBJobs(repeating(table, lambda: DynamoDBJobs(table).cancel(job.id, now=NOW)))
+    claim = jobs.claim(job.id, now=NOW, lease_until=LEASE, final_attempt=False)
+    assert (claim.outcome, claim.job.status) == (ClaimOutcome.SETTLED, JobStatus.CANCELLED)
 
 
 def test_a_claim_takes_the_job(jobs: JobStore) -> None:

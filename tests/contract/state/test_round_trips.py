@@ -92,15 +92,21 @@ def provider() -> Iterator[str]:
 
 @dataclass
 class Wire:
-    """The requests to DynamoDB of every client, in order: operation, and the keys of items that were written."""
+    """The requests to DynamoDB of every client, in order: operation, and the keys of items that were written.
+
+    ``consistent`` says of each ``GetItem`` whether it sees every finished write.
+    """
 
     operations: list[str] = field(default_factory=list)
+    consistent: list[bool] = field(default_factory=list)
     written: list[tuple[str, str]] = field(default_factory=list)
 
     def __call__(self, request: Any, **_: Any) -> None:
         operation = request.headers["X-Amz-Target"].decode().rsplit(".", 1)[1]
         body = json.loads(request.body)
         self.operations.append(operation)
+        if operation == "GetItem":
+            self.consistent.append(body.get("ConsistentRead", False))
         if operation in WRITES:
             key = body.get("Key") or body["Item"]
             self.written.append((key["pk"]["S"], key["sk"]["S"]))
@@ -108,6 +114,7 @@ class Wire:
     def clear(self) -> None:
         """Forget what was seen."""
         self.operations.clear()
+        self.consistent.clear()
         self.written.clear()
 
     @property
@@ -350,3 +357,5 @@ def test_a_key_is_looked_up_once_a_minute_and_container(container: Container, mo
         answer = authorizer.handler(event, FakeLambdaContext())
         assert answer["policyDocument"]["Statement"][0]["Effect"] == "Allow"
     assert container.wire.operations == ["GetItem"]
+    # What it says is believed for a minute: a revocation before it must be seen.
+    assert container.wire.consistent == [True]

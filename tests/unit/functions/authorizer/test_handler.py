@@ -5,13 +5,16 @@ from typing import Any
 import pytest
 
 from functions.authorizer import handler as module
+from sluice.domain.audit import Administrator
 from sluice.domain.errors import StateError
-from sluice.domain.keys import ApiKey, caller_of, hash_secret, new_secret
+from sluice.domain.keys import ApiKey, Scope, caller_of, hash_secret, new_secret
 from sluice.domain.ledger import Limits
 from sluice.runtime import key_context
 from sluice.services.authorize import Authorize
+from sluice.services.manage_keys import ManageKeys
 from sluice.testing.invocations import FakeLambdaContext
 from sluice.testing.keys import FakeKeys
+from sluice.wire.keys import LATEST, MOST_ALLOWED_MODELS_BYTES, MOST_RPM, MOST_TPM, AdminKeyRequest
 
 SECRET = new_secret()
 STAGE = "arn:aws:execute-api:us-east-1:000000000000:abc123/api"
@@ -88,6 +91,24 @@ def test_what_the_key_may_use_is_passed_on_to_the_routes(store: FakeKeys) -> Non
     context = ask(Authorization=f"Bearer {secret}")["context"]
     assert all(isinstance(value, str) for value in context.values())
     assert key_context.caller(context, "request-1") == caller_of(key, "request-1")
+
+
+def test_of_no_key_more_is_told_than_api_gateway_takes(store: FakeKeys) -> None:
+    asked = AdminKeyRequest(
+        name="\U0001f511" * 128,
+        scopes=list(Scope),
+        allowed_models=[f"{number:0127}" for number in range(MOST_ALLOWED_MODELS_BYTES // 128)],
+        rpm=MOST_RPM,
+        tpm=MOST_TPM,
+        monthly_budget_usd="999999999999.999999999999",
+        total_budget_usd="999999999999.999999999999",
+        expires_at=LATEST,
+    )
+    _, secret = ManageKeys(store).create(asked.to_settings(), Administrator(actor="ada", request_id="request-1"))
+    decision = ask(x_api_key=secret)
+    assert verdict(decision)[0] == "Allow"
+    # https://docs.aws.amazon.com/general/latest/gr/apigateway.html
+    assert len(json.dumps(decision)) < 8_192
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": f"Bearer {new_secret()}"}, {"Authorization": "Basic x"}])

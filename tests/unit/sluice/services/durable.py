@@ -78,10 +78,11 @@ class Clock(FakeClock):
 
 
 class Model(ModelProvider):
-    """Answers with ``text`` or raises ``error``; ``before`` is called with each request."""
+    """Answers with ``text`` and ``refusal``, or raises ``error``; ``before`` is called with each request."""
 
     def __init__(self) -> None:
         self.text = "an answer"
+        self.refusal: str | None = None
         self.error: Exception | None = None
         self.before: Callable[[ChatRequest], None] = lambda _: None
         self.requests: list[ChatRequest] = []
@@ -92,7 +93,7 @@ class Model(ModelProvider):
         if self.error is not None:
             raise self.error
         usage = Usage(input_tokens=8, output_tokens=2)
-        return ChatResult(text=self.text, finish_reason=FinishReason.STOP, usage=usage)
+        return ChatResult(text=self.text, finish_reason=FinishReason.STOP, usage=usage, refusal=self.refusal)
 
 
 def inference(model: Model, log: FakeRequestLog, ledger: FakeLedger, clock: Clock) -> Inference:

@@ -218,6 +218,17 @@ def test_nobody_is_told_for_a_key_that_was_revoked() -> None:
     assert world.server.sent == []
 
 
+def test_a_key_that_is_not_seen_for_a_moment_is_told_all_the_same() -> None:
+    world = World()
+    world.keys.unseen = {"hash-1"}
+    world.announce(world.batch.id)
+    world.deliver()
+    assert world.server.sent == []
+    world.keys.unseen.clear()
+    world.deliver_until_quiet()
+    assert world.ids == ["evt_1"]
+
+
 def test_a_table_that_is_away_is_waited_for() -> None:
     world = World()
     world.secrets.failing = StateError("down")

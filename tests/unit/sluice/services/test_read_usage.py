@@ -118,6 +118,19 @@ def test_a_report_says_what_is_wrong_with_what_was_asked() -> None:
         world.report(**query | {"key_id": "key_9"})
 
 
+def test_the_usage_of_a_key_that_is_forgotten_is_told_without_its_name() -> None:
+    world = World()
+    world.used("20261121", key_id="key_3")
+    [row] = world.report(first=None, last=None, key_id="key_3").rows
+    assert (row.key_id, row.key_name, row.tally.requests) == ("key_3", None, 1)
+    with pytest.raises(NotFoundError):
+        world.report(first="2026-10-01", last="2026-10-31", key_id="key_3")
+
+
+def test_a_key_that_was_never_used_has_an_empty_report() -> None:
+    assert World().report(first=None, last=None, key_id="key_1").rows == ()
+
+
 def test_a_report_names_keys_of_every_page() -> None:
     world = World()
     world.keys = FakeKeys(

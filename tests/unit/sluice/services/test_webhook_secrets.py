@@ -90,6 +90,20 @@ def test_a_deleted_secret_is_gone() -> None:
     assert world.manage.rotate(CALLER).version == 1
 
 
+def test_a_deletion_whose_answer_was_lost_and_that_is_made_again_has_succeeded() -> None:
+    world = World()
+    world.manage.rotate(CALLER)
+    delete = world.store.delete
+
+    def twice(key_id: str) -> None:
+        for _ in range(2):
+            delete(key_id)
+
+    world.store.delete = twice  # type: ignore[method-assign]
+    world.manage.delete(CALLER)
+    assert world.store.get(CALLER.key_id) is None
+
+
 def test_those_who_rotate_at_the_same_moment_come_one_after_the_other() -> None:
     world = World()
     made: list[WebhookSecrets] = []

@@ -120,6 +120,27 @@ def test_what_is_wrong_with_a_change_is_named(fields: dict[str, Any], param: str
     assert raised.value.param == param
 
 
+# 46 names of 128 characters and one of 66, with commas between them.
+MOST_MODELS = [f"{number:0128}" for number in range(46)] + ["x" * 66]
+
+
+def test_no_more_models_are_taken_than_the_authorizer_can_hand_on() -> None:
+    assert ask(AdminKeyRequest, {"name": "x", "allowed_models": MOST_MODELS}).to_settings().allowed_models
+    assert ask(AdminKeyUpdateRequest, {"allowed_models": [*MOST_MODELS, MOST_MODELS[0]]}).over(SETTINGS).allowed_models
+    too_many = [*MOST_MODELS[:-1], "x" * 67]
+    with pytest.raises(InvalidRequestError, match="6,001 bytes") as raised:
+        ask(AdminKeyRequest, {"name": "x", "allowed_models": too_many}).to_settings()
+    assert raised.value.param == "allowed_models"
+    with pytest.raises(InvalidRequestError, match="6,000 are allowed") as raised:
+        ask(AdminKeyUpdateRequest, {"allowed_models": too_many}).over(SETTINGS)
+    assert raised.value.param == "allowed_models"
+
+
+def test_a_change_of_something_else_leaves_more_models_than_are_taken_now() -> None:
+    settings = msgspec.structs.replace(SETTINGS, allowed_models=("x" * 7_000,))
+    assert ask(AdminKeyUpdateRequest, {"rpm": 5}).over(settings).allowed_models == settings.allowed_models
+
+
 def test_an_unknown_scope_is_told_which_there_are() -> None:
     with pytest.raises(InvalidRequestError) as raised:
         ask(AdminKeyRequest, {"name": "x", "scopes": ["chat"]})

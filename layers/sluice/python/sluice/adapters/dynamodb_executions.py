@@ -26,7 +26,12 @@ class DynamoDBExecutions:
     def create(self, execution: Execution, steps: Sequence[StepRecord]) -> None:
         plan = [_without_nones(to_values(step)) for step in steps]
         item = {"pk": _partition(execution.id), "sk": SORT_KEY, **to_values(execution), "steps": plan}
-        self._table.put(item, condition=ABSENT)
+        try:
+            self._table.put(item, condition=ABSENT)
+        except ConditionFailedError as exc:
+            # Unless our own write got there before: botocore repeats a call whose answer was lost.
+            if exc.item is None or (from_item(exc.item), exc.item["steps"]) != (execution, plan):
+                raise
 
     def get(self, execution_id: str) -> tuple[Execution, tuple[StepRecord, ...]] | None:
         items = {item["sk"]: item for item in self._table.query(_partition(execution_id), consistent=True)}

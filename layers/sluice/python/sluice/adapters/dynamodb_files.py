@@ -43,11 +43,7 @@ class DynamoDBFiles:
         self._clock = clock
 
     def create(self, file: StoredFile) -> None:
-        try:
-            self._table.put(to_item(file), condition=ABSENT)
-        except ConditionFailedError as exc:
-            if exc.item is None or from_item(exc.item) != file:
-                raise
+        self._put_new(to_item(file), lambda item: from_item(item) == file)
 
     def get(self, key_id: str, file_id: str) -> StoredFile | None:
         item = self._table.get(f"{FILE}{file_id}", SORT_KEY, consistent=True)
@@ -70,7 +66,7 @@ class DynamoDBFiles:
             return
 
     def create_upload(self, upload: Upload) -> None:
-        self._table.put(_upload_item(upload), condition=ABSENT)
+        self._put_new(_upload_item(upload), lambda item: _to_upload(item) == upload)
 
     def get_upload(self, key_id: str, upload_id: str) -> Upload | None:
         item = self._table.get(f"{UPLOAD}{upload_id}", SORT_KEY, consistent=True)
@@ -78,15 +74,13 @@ class DynamoDBFiles:
         return upload if upload is not None and upload.key_id == key_id else None
 
     def add_part(self, upload: Upload, part: UploadPart) -> None:
-        self._table.put(
-            {
-                "pk": f"{UPLOAD}{upload.id}",
-                "sk": f"{PART}{part.id}",
-                **to_values(part),
-                "expires_at": upload.expires_at + UPLOAD_KEPT_S,
-            },
-            condition=ABSENT,
-        )
+        item = {
+            "pk": f"{UPLOAD}{upload.id}",
+            "sk": f"{PART}{part.id}",
+            **to_values(part),
+            "expires_at": upload.expires_at + UPLOAD_KEPT_S,
+        }
+        self._put_new(item, lambda item: to_struct(item, UploadPart) == part)
 
     def parts(self, upload: Upload) -> Mapping[str, UploadPart]:
         items = self._table.query(f"{UPLOAD}{upload.id}", prefix=PART, consistent=True)
@@ -120,6 +114,14 @@ class DynamoDBFiles:
             # Our own write, whose answer was lost, or another's that came to the same.
             stored = self.get_upload(upload.key_id, upload.id)
             if stored is None or stored.status is not status:
+                raise
+
+    def _put_new(self, item: Item, is_same: Callable[[Item], bool]) -> None:
+        """Store a new item, unless our own write got there before: botocore repeats a call whose answer was lost."""
+        try:
+            self._table.put(item, condition=ABSENT)
+        except ConditionFailedError as exc:
+            if exc.item is None or not is_same(exc.item):
                 raise
 
     def _visible(self, item: Item | None, key_id: str) -> StoredFile | None:

@@ -1,5 +1,6 @@
 """Asynchronous jobs in the table: one item each, changed by one conditional write at a time; an index lists a key's."""
 
+import secrets
 from contextlib import suppress
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from sluice.domain.jobs import AsyncJob, Claim, ClaimOutcome, JobStatus
 PREFIX: Final = "ASYNC#"
 SORT_KEY: Final = "META"
 INDEX: Final = "gsi1"
+_CLAIM: Final = "claim"
 
 _STATUSES: Final = {f":{status.value}": status.value for status in JobStatus}
 _CLAIMABLE: Final = (
@@ -37,7 +39,12 @@ class DynamoDBJobs:
             "gsi1pk": _owner(job.key_id),
             "gsi1sk": _place(job),
         }
-        self._table.put({**keys, **to_values(job)}, condition=ABSENT)
+        try:
+            self._table.put({**keys, **to_values(job)}, condition=ABSENT)
+        except ConditionFailedError as exc:
+            # Unless our own write got there before: botocore repeats a call whose answer was lost.
+            if exc.item is None or from_item(exc.item) != job:
+                raise
 
     def get(self, job_id: str) -> AsyncJob | None:
         item = self._table.get(_partition(job_id), SORT_KEY, consistent=True)
@@ -45,22 +52,27 @@ class DynamoDBJobs:
 
     def claim(self, job_id: str, *, now: int, lease_until: int, final_attempt: bool) -> Claim:
         wanted = {name: _STATUSES[name] for name in (":queued", ":failed", ":in_progress")}
+        name = secrets.token_hex(8)
+        set_to = {":claim": name, ":now": now, ":lease": lease_until, ":final": final_attempt, ":one": 1}
         try:
             item = self._table.update(
                 _partition(job_id),
                 SORT_KEY,
-                "SET #status = :in_progress, updated_at = :now, lease_until = :lease, final_attempt = :final,"
-                " attempts = attempts + :one REMOVE completed_at",
+                "SET #status = :in_progress, #claim = :claim, updated_at = :now, lease_until = :lease,"
+                " final_attempt = :final, attempts = attempts + :one REMOVE completed_at",
                 condition=_CLAIMABLE,
-                values=wanted | {":no": False, ":now": now, ":lease": lease_until, ":final": final_attempt, ":one": 1},
-                names={"#status": "status", "#permanent": "permanent"},
+                values=wanted | set_to | {":no": False},
+                names={"#status": "status", "#permanent": "permanent", "#claim": _CLAIM},
             )
         except ConditionFailedError as exc:
             if exc.item is None:
                 raise NotFoundError("There is no such job.") from exc
             job = from_item(exc.item)
-            leased = job.status is JobStatus.IN_PROGRESS
-            return Claim(outcome=ClaimOutcome.LEASED if leased else ClaimOutcome.SETTLED, job=job)
+            if job.status is not JobStatus.IN_PROGRESS:
+                return Claim(outcome=ClaimOutcome.SETTLED, job=job)
+            # It may be our own claim, whose answer was lost.
+            ours = exc.item.get(_CLAIM) == name
+            return Claim(outcome=ClaimOutcome.CLAIMED if ours else ClaimOutcome.LEASED, job=job)
         return Claim(outcome=ClaimOutcome.CLAIMED, job=from_item(item))
 
     def settle(self, job: AsyncJob) -> None:

@@ -32,7 +32,8 @@ class DynamoDBKeys:
         self._table = table
 
     def get(self, key_hash: str) -> ApiKey | None:
-        item = self._table.get(f"{PREFIX}{key_hash}", SORT_KEY)
+        # Whoever asks remembers the answer: were it of before a revocation, the key would be open for longer than that.
+        item = self._table.get(f"{PREFIX}{key_hash}", SORT_KEY, consistent=True)
         return _from_item(item) if item else None
 
     def by_id(self, key_id: str) -> tuple[ApiKey, ...]:

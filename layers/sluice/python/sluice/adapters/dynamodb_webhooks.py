@@ -4,6 +4,7 @@ They stand there as they are, since signing takes the secret itself; the table i
 key, and nobody but the functions that make them and sign with them may read the item.
 """
 
+from contextlib import suppress
 from typing import Any, Final
 
 from sluice.adapters.dynamodb import ABSENT, PRESENT, ConditionFailedError, Table, to_struct, to_values
@@ -35,12 +36,9 @@ class DynamoDBWebhookSecrets:
             if not _is_stored(secrets, exc.item):
                 raise
 
-    def delete(self, key_id: str) -> bool:
-        try:
+    def delete(self, key_id: str) -> None:
+        with suppress(ConditionFailedError):
             self._table.delete(_partition(key_id), SORT_KEY, condition=PRESENT)
-        except ConditionFailedError:
-            return False
-        return True
 
 
 def _is_stored(secrets: WebhookSecrets, item: dict[str, Any] | None) -> bool:

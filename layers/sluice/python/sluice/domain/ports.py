@@ -88,7 +88,7 @@ class RequestLog(Protocol):
     """Where finished units of work are recorded."""
 
     def append(self, entry: RequestLogEntry) -> None:
-        """Record the entry; the same ``request_id`` and ``started_at`` replace an earlier one."""
+        """Record the entry; the same ``unit`` of the same key and start replaces an earlier one."""
         ...
 
 
@@ -129,11 +129,17 @@ class Ledger(Protocol):
         ...
 
     def settle(self, hold: Hold, spent: Spent) -> None:
-        """Replace the hold by what was really used. To be called once, after the request log has the entry."""
+        """Replace the hold by what was really used. To be called once, after the request log has the entry.
+
+        Settles on the way what expired holds left behind, or some of it: whoever settles does not wait for long.
+        """
         ...
 
     def standing(self, key_id: str, limits: Limits) -> Standing:
-        """How the key stands now; what expired holds left behind is settled first."""
+        """How the key stands now; what expired holds left behind is settled first.
+
+        What of it would take too long counts as held, and whoever comes next goes on with it.
+        """
         ...
 
 
@@ -173,11 +179,14 @@ class KeyStore(Protocol):
     """Where API keys live, by hash. Changes carry an :class:`~sluice.domain.audit.AdminAction`, stored with them."""
 
     def get(self, key_hash: str) -> ApiKey | None:
-        """The key with this hash, or ``None``."""
+        """The key with this hash as last written, or ``None``."""
         ...
 
     def by_id(self, key_id: str) -> tuple[ApiKey, ...]:
-        """Every secret of the key with this id, the newest first; none when there is no such key."""
+        """Every secret of the key with this id, the newest first; none when there is no such key.
+
+        What was just stored may not be among them yet, or as it was before.
+        """
         ...
 
     def page(self, *, limit: int, after: str | None) -> tuple[tuple[ApiKey, ...], str | None]:
@@ -381,7 +390,7 @@ class FileStore(Protocol):
         ...
 
     def create_upload(self, upload: Upload) -> None:
-        """Store a new upload."""
+        """Store a new upload, or find that the very same is stored."""
         ...
 
     def get_upload(self, key_id: str, upload_id: str) -> Upload | None:
@@ -389,7 +398,7 @@ class FileStore(Protocol):
         ...
 
     def add_part(self, upload: Upload, part: UploadPart) -> None:
-        """Store that a part has come."""
+        """Store that a part has come, or find that the very same is stored."""
         ...
 
     def parts(self, upload: Upload) -> Mapping[str, UploadPart]:
@@ -631,8 +640,8 @@ class WebhookSecretStore(Protocol):
         """
         ...
 
-    def delete(self, key_id: str) -> bool:
-        """Forget a key's secrets; whether there were any."""
+    def delete(self, key_id: str) -> None:
+        """Forget a key's secrets, if there are any."""
         ...
 
 
@@ -651,7 +660,7 @@ class JobStore(Protocol):
     """Asynchronous requests. Every change is one conditional write."""
 
     def create(self, job: AsyncJob) -> None:
-        """Store a new job."""
+        """Store a new job, or find that the very same is stored."""
         ...
 
     def get(self, job_id: str) -> AsyncJob | None:
@@ -717,7 +726,7 @@ class ExecutionStore(Protocol):
     """Workflow executions and their steps."""
 
     def create(self, execution: Execution, steps: Sequence[StepRecord]) -> None:
-        """Store a new execution; ``steps`` is what is known of its steps."""
+        """Store a new execution, or find that the very same is stored; ``steps`` is what is known of its steps."""
         ...
 
     def get(self, execution_id: str) -> tuple[Execution, tuple[StepRecord, ...]] | None:

@@ -109,7 +109,7 @@ class KeyUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a report; what it is not grouped by is ``None``."""
+    """One line of a report; what it is not grouped by is ``None``, and so is the name of a key that is forgotten."""
 
     tally: Tally
     key_id: str | None = None

@@ -63,17 +63,18 @@ class ReportUsage:
     ) -> UsageReport:
         """The usage of the days from ``first`` to ``last`` (``yyyy-mm-dd``), of one key or all.
 
+        Usage is kept for longer than a revoked key is, whose name then is not known any more.
+
         :raises InvalidRequestError: a date or a group is none.
-        :raises NotFoundError: there is no such key.
+        :raises NotFoundError: there is no such key, nor was anything used with it in these days.
         """
         unknown = [group for group in group_by if group not in GROUPS]
         if unknown or not group_by:
             raise InvalidRequestError(f"'group_by' takes {', '.join(GROUPS)}, joined by commas.", param="group_by")
         days = span_days(first, last, now=self.now())
-        names = self._names(key_id)
-        used = [usage for day in days for usage in self.usage.of_day(day)] if key_id is None else []
-        if key_id is not None:
-            used = self.usage.of_key(key_id, days)
+        names, used = self._names(key_id), self._used(key_id, days)
+        if key_id is not None and not names and not used:
+            raise NotFoundError("There is no key with this id.", param="key_id")
         rows: dict[tuple[str | None, str | None, date | None], Tally] = {}
         for usage in used:
             for model, tally in usage.models.items():
@@ -90,12 +91,14 @@ class ReportUsage:
         found.sort(key=lambda row: (row.day or days[0], row.key_id or "", row.model or ""))
         return UsageReport(first=days[0], last=days[-1], rows=tuple(found), total=total(rows.values()))
 
+    def _used(self, key_id: str | None, days: Sequence[date]) -> list[DayUsage]:
+        if key_id is not None:
+            return self.usage.of_key(key_id, days)
+        return [usage for day in days for usage in self.usage.of_day(day)]
+
     def _names(self, key_id: str | None) -> dict[str, str]:
         if key_id is not None:
-            found = self.keys.by_id(key_id)
-            if not found:
-                raise NotFoundError("There is no key with this id.", param="key_id")
-            return {key_id: found[0].name}
+            return {key.id: key.name for key in self.keys.by_id(key_id)[:1]}
         names: dict[str, str] = {}
         after: str | None = None
         while True:

@@ -58,9 +58,8 @@ class FakeFiles:
     def create_upload(self, upload: Upload) -> None:
         with self._lock:
             self._fail()
-            if upload.id in self.uploads:
+            if self.uploads.setdefault(upload.id, upload) != upload:
                 raise StateConflictError("The upload exists already.")
-            self.uploads[upload.id] = upload
 
     def get_upload(self, key_id: str, upload_id: str) -> Upload | None:
         with self._lock:
@@ -71,9 +70,8 @@ class FakeFiles:
     def add_part(self, upload: Upload, part: UploadPart) -> None:
         with self._lock:
             self._fail()
-            if part.id in self.stored_parts:
+            if self.stored_parts.setdefault(part.id, part) != part:
                 raise StateConflictError("The part exists already.")
-            self.stored_parts[part.id] = part
 
     def parts(self, upload: Upload) -> Mapping[str, UploadPart]:
         with self._lock:

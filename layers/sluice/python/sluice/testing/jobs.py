@@ -22,9 +22,8 @@ class FakeJobs:
     def create(self, job: AsyncJob) -> None:
         self._fail("create")
         with self._lock:
-            if job.id in self.items:
+            if self.items.setdefault(job.id, job) != job:
                 raise StateConflictError("The job exists already.")
-            self.items[job.id] = job
 
     def get(self, job_id: str) -> AsyncJob | None:
         self._fail("get")

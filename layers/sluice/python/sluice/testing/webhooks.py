@@ -28,10 +28,10 @@ class FakeWebhookSecrets:
                 raise StateConflictError("Somebody else has changed the secrets.")
             self.stored[secrets.key_id] = secrets
 
-    def delete(self, key_id: str) -> bool:
+    def delete(self, key_id: str) -> None:
         self._fail()
         with self._lock:
-            return self.stored.pop(key_id, None) is not None
+            self.stored.pop(key_id, None)
 
     def _fail(self) -> None:
         if self.failing is not None:

@@ -16,10 +16,11 @@ class FakeExecutions:
 
     def create(self, execution: Execution, steps: Sequence[StepRecord]) -> None:
         self._fail("create")
-        if execution.id in self.executions:
+        plan = {step.index: step for step in steps}
+        if self.executions.setdefault(execution.id, execution) != execution:
             raise StateConflictError("The execution exists already.")
-        self.executions[execution.id] = execution
-        self.steps[execution.id] = {step.index: step for step in steps}
+        if self.steps.setdefault(execution.id, plan) != plan:
+            raise StateConflictError("The execution exists already.")
 
     def get(self, execution_id: str) -> tuple[Execution, tuple[StepRecord, ...]] | None:
         self._fail("get")

@@ -21,6 +21,10 @@ LONGEST_OVERLAP_S: Final = 30 * 86_400
 MOST_RPM: Final = MOST_SHARDS * REQUESTS_PER_SHARD_AND_MINUTE
 # Far above what any provider sells, far below where numbers stop being exact.
 MOST_TPM: Final = 10**12
+# All of them, joined by commas: the authorizer hands the list on, and its result may have 8 KB (service quota
+# L-20859C74), of which the policy, a name in any script and the limits need the rest.
+# https://docs.aws.amazon.com/general/latest/gr/apigateway.html
+MOST_ALLOWED_MODELS_BYTES: Final = 6_000
 # The end of the year 9999, the last moment that has a date.
 LATEST: Final = 253_402_300_799
 
@@ -57,12 +61,12 @@ class AdminKeyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     def to_settings(self) -> KeySettings:
         """What was decided about the new key.
 
-        :raises InvalidRequestError: a budget is no amount.
+        :raises InvalidRequestError: a budget is no amount, or the models are too many to be handed on.
         """
         return KeySettings(
             name=self.name,
             scopes=_distinct(self.scopes) or (),
-            allowed_models=_distinct(self.allowed_models),
+            allowed_models=_models(self.allowed_models),
             limits=Limits(
                 rpm=self.rpm,
                 tpm=self.tpm,
@@ -88,13 +92,13 @@ class AdminKeyUpdateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     def over(self, settings: KeySettings) -> KeySettings:
         """What has been decided about a key, with this change.
 
-        :raises InvalidRequestError: a budget is no amount.
+        :raises InvalidRequestError: a budget is no amount, or the models are too many to be handed on.
         """
         limits, monthly, total = settings.limits, self.monthly_budget_usd, self.total_budget_usd
         return KeySettings(
             name=_chosen(self.name, settings.name),
             scopes=settings.scopes if self.scopes is UNSET else _distinct(self.scopes) or (),
-            allowed_models=settings.allowed_models if self.allowed_models is UNSET else _distinct(self.allowed_models),
+            allowed_models=settings.allowed_models if self.allowed_models is UNSET else _models(self.allowed_models),
             limits=msgspec.structs.replace(
                 limits,
                 rpm=_chosen(self.rpm, limits.rpm),
@@ -205,6 +209,18 @@ def _amount(text: str | None, param: str) -> Decimal | None:
     except ValueError as exc:
         # A line end after it, which the pattern of the field lets through.
         raise InvalidRequestError(f"'{param}' is not what it should be: {exc}.", param=param) from exc
+
+
+def _models(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    models = _distinct(names)
+    size = len(",".join(models or ()).encode())
+    if size > MOST_ALLOWED_MODELS_BYTES:
+        raise InvalidRequestError(
+            f"'allowed_models' has {size:,} bytes, joined by commas; {MOST_ALLOWED_MODELS_BYTES:,} are allowed. Name"
+            " fewer: an alias stands for all its targets.",
+            param="allowed_models",
+        )
+    return models
 
 
 def _distinct(values: Sequence[str] | None) -> tuple[str, ...] | None:

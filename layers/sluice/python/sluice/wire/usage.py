@@ -76,7 +76,7 @@ class UsageObject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageRowObject(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of a report; what it is not grouped by is left out."""
+    """One line of a report; what it is not grouped by is left out, and so is the name of a key that is forgotten."""
 
     day: str | None = None
     key_id: str | None = None
