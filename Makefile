@@ -116,7 +116,7 @@ bench: setup ## Measure the packaged zips beside a floor handler; ARGS="--vs lit
 bench-batch: setup ## Put a batch of 100,000 embeddings through the platform and check every line; ARGS="--lines 5000 --format parquet", --help
 	@$(RUN) load_tests.bench_batch $(ARGS)
 
-load: setup ## Load the platform and judge it; PROFILE=sync, batch, workflow, mix, step or soak, ARGS="--rate 3", --help
+load: setup ## Load the platform and judge it; PROFILE=sync, batch, file, workflow, mix, step or soak, ARGS="--rate 3", --help
 	@$(RUN) load_tests $(if $(PROFILE),--load-profile $(PROFILE)) $(ARGS)
 
 schemas: setup-local ## Write the JSON Schemas of the API's models and of the events from the code

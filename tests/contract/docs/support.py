@@ -57,7 +57,8 @@ class Document:
         for number, line in enumerate(lines):
             is_rule = bool(re.fullmatch(r"\|[\s:|-]+\|", line.strip()))
             is_header = number + 1 < len(lines) and bool(re.fullmatch(r"\|[\s:|-]+\|", lines[number + 1].strip()))
-            if line.startswith("|") and not is_rule and not is_header:
+            # Indented inside a list.
+            if line.lstrip().startswith("|") and not is_rule and not is_header:
                 rows.append([cell.strip() for cell in line.strip().strip("|").split("|")])
         return rows
 

@@ -9,11 +9,15 @@ from typing import Any
 from sluice.domain import errors
 from sluice.domain.ledger import NO_LIMITS, Limit, Standing
 from sluice.runtime.http import status_of
+from sluice.services.classify import UnknownLabelError
 from tests.contract.docs import hcl
 from tests.contract.docs.support import ROOT, document, terraform
+from tests.contract.docs.syntax import error_codes
 
 ROUTE = re.compile(r'method\s*=\s*"([A-Z]+)"\s*path\s*=\s*"([^"]+)"')
 RESPONSES = ROOT / "infra/modules/rest_api/gateway_responses.tf"
+# Of failures that are always tried again, and told as something else if that is of no use; the log has them.
+NEVER_TOLD = {"execution_unreadable", "pace_contended"}
 
 
 def deployed() -> set[str]:
@@ -27,12 +31,20 @@ def test_routes_are_those_of_the_route_table() -> None:
 
 
 def test_the_gateways_own_errors_are_listed() -> None:
-    answered = set(
-        re.findall(r'status\s*=\s*(\d+|null), type\s*=\s*"(\w+)", code\s*=\s*"(\w+)"', RESPONSES.read_text())
-    )
     rows = [row for row in document("docs/api.md").tables() if len(row) == 4]
-    listed = {(row[0], row[1].strip("`"), row[2].strip("`")) for row in rows}
-    assert {entry for entry in answered if entry[0] != "null"} <= listed
+    listed = [(row[0], row[1].strip("`"), row[2].strip("`")) for row in rows]
+    assert sorted(listed) == sorted(set(gateway_errors()))
+
+
+def gateway_errors() -> Iterator[tuple[str, str, str]]:
+    """Status, type and code of what the gateway answers by itself."""
+    responses = hcl.block(RESPONSES.read_text(encoding="utf-8"), r"^  gateway_responses = \{")
+    for named, body in hcl.blocks(responses, r"^    ([0-9A-Z_]+) = \{"):
+        told = dict(re.findall(r'^\s*(status|type|code)\s*=\s*"?(\w+)', body, re.MULTILINE))
+        if told["status"] == "null":
+            # The two defaults keep the status of whatever they stand for.
+            told["status"] = f"any other {named[1].removeprefix('DEFAULT_').lower()}"
+        yield told["status"], told["type"], told["code"]
 
 
 def test_the_models_are_those_that_the_gateway_has() -> None:
@@ -43,15 +55,32 @@ def test_the_models_are_those_that_the_gateway_has() -> None:
 def test_the_functions_errors_are_listed_with_their_status() -> None:
     rows = [row for row in document("docs/api.md").tables() if len(row) == 3 and row[0].isdigit()]
     listed = {(int(row[0]), code) for row in rows for code in re.findall(r"`(\w+)`", row[1])}
-    raised = {(status_of(error), error.default_code) for error in default_errors() if error.default_code}
+    statuses = {type(error).__name__: status_of(error) for error in default_errors()}
+    raised = {(statuses[each.made_by], each.code) for each in error_codes() if each.made_by in statuses}
+    assert {(404, "model_not_found"), (429, "insufficient_quota"), (502, "unknown_label")} <= raised
+    with_status = {code for _, code in listed} | {each.code for each in error_codes()} - elsewhere()
     # A key is checked by the gateway's authorizer, never by a function.
-    assert raised - {(401, "invalid_api_key")} <= listed
+    assert {each for each in raised if each[1] in with_status - NEVER_TOLD} - {(401, "invalid_api_key")} <= listed
+
+
+def test_every_code_is_explained() -> None:
+    codes = {each.code for each in error_codes()}
+    assert {"worker_lost", "line_too_long", "batch_expired", "webhook_tls", "unreadable_message"} <= codes
+    listed = {code for row in document("docs/api.md").tables() for code in re.findall(r"`(\w+)`", " ".join(row[:-1]))}
+    assert codes - listed - elsewhere() == NEVER_TOLD
+
+
+def elsewhere() -> set[str]:
+    """The codes that no response has as its own: of work that is answered later, and of dead letters."""
+    rows = [row for path in ("docs/api.md", "docs/runbook.md") for row in document(path).tables() if len(row) == 2]
+    return {code for row in rows for code in re.findall(r"`(\w+)`", row[0])}
 
 
 def default_errors() -> Iterator[errors.SluiceError]:
     """One error of each kind, with nothing but what its kind gives it."""
-    kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.SluiceError)]
-    for kind in kinds:
+    # The last one is defined beside what raises it.
+    defined = [*vars(errors).values(), UnknownLabelError]
+    for kind in (each for each in defined if isinstance(each, type) and issubclass(each, errors.SluiceError)):
         # Between workers of one queue, and never told to a caller.
         if kind is not errors.LeasedError:
             yield kind("x", **details(kind))

@@ -81,6 +81,15 @@ def test_the_architecture_shows_every_function_and_no_other() -> None:
     assert shown == set(functions())
 
 
+def test_the_events_show_what_is_published() -> None:
+    filters = read(Path("infra/shared.tf")).partition("published_changes = [")[2].partition("\n  ]")[0]
+    published = set(re.findall(r'prefix = "([A-Z]+)#"', filters))
+    assert published
+    text = read(Path("diagrams/events.mmd"))
+    assert set(re.findall(r"\b([A-Z]+)#35;", text)) == published
+    assert set(re.findall(r"\b[A-Z]{3,}\b", text.partition("stream, filtered:")[2].partition("\n")[0])) == published
+
+
 def test_the_workflow_shows_every_way_through_the_machine() -> None:
     text = read(Path("diagrams/workflow.mmd"))
     shown = set(re.findall(r"^ +(\[\*\]|\w+) --> (\[\*\]|\w+)", text, re.MULTILINE))
