@@ -21,8 +21,9 @@ LONGEST_OVERLAP_S: Final = 30 * 86_400
 MOST_RPM: Final = MOST_SHARDS * REQUESTS_PER_SHARD_AND_MINUTE
 # Far above what any provider sells, far below where numbers stop being exact.
 MOST_TPM: Final = 10**12
-# All of them, joined by commas: the authorizer hands the list on, and its result may have 8 KB (service quota
-# L-20859C74), of which the policy, a name in any script and the limits need the rest.
+# All of them, joined by commas: the authorizer hands the list on. Whether the quota of 8 KB for its result is one of
+# REST APIs too, sources differ (https://repost.aws/questions/QUzilwCUByQz6iUi-9hwPFJQ says of WebSocket APIs only), and
+# a key should not be what finds out. The policy, a name in any script and the limits need the rest.
 # https://docs.aws.amazon.com/general/latest/gr/apigateway.html
 MOST_ALLOWED_MODELS_BYTES: Final = 6_000
 # The end of the year 9999, the last moment that has a date.
