@@ -56,6 +56,16 @@ def test_an_accepted_request_is_answered_later_with_the_whole_completion(platfor
     assert any(job["id"] in entry["Key"] and entry["Key"].endswith("response.json") for entry in stored)
 
 
+def test_leads_are_scored_later_by_the_megabyte(platform: Platform) -> None:
+    body = {"rows": [[1.2345678] * 50 for _ in range(7000)]}
+    assert len(json.dumps(body)) > 3 * 1_048_576
+    answer = platform.call("POST", "/async/score", body)
+    assert answer.status == 202, answer.body
+    done = settled(platform, answer.body["id"], "completed", "failed")
+    assert done["status"] == "completed"
+    assert len(done["response"]["scores"]) == 7000
+
+
 def test_what_the_sync_route_refuses_is_refused_before_it_is_queued(platform: Platform) -> None:
     before = queued(platform, "SLUICE_ASYNC_QUEUE_URL")
     unknown = platform.call(

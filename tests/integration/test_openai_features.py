@@ -208,3 +208,16 @@ def test_embeddings_are_the_same_in_every_form(platform: Platform, model: str) -
     assert len(short.data[0].embedding) == 64
     refused = platform.call("POST", "/embeddings", {"model": model, "input": [1, 2, 3]})
     assert (refused.status, refused.body["error"]["param"]) == (400, "input[0]")
+
+
+def test_an_answer_that_lambda_cannot_carry_is_told_and_not_asked_for_again(platform: Platform) -> None:
+    many = [f"text {number}" for number in range(2048)]
+    with pytest.raises(openai.BadRequestError) as refused:
+        platform.openai().embeddings.create(model="embed", input=many, encoding_format="float")
+    headers = refused.value.response.headers
+    assert refused.value.code == "answer_too_large"
+    assert headers["x-should-retry"] == "false"
+    # It was made, so it is billed.
+    assert float(headers["x-sluice-cost-usd"]) > 0
+    fewer = platform.openai().embeddings.create(model="embed", input=many[:500], encoding_format="float")
+    assert len(fewer.data) == 500

@@ -200,7 +200,7 @@ def _too_large(headers: Mapping[str, str]) -> ApiResponse:
     """What is said instead of the answer, with its own headers, which tell what it cost."""
     error = AnswerTooLargeError(
         "The answer is larger than the 6 MB that one response carries. What it cost is billed, and would be again. Ask"
-        " for less at once (of embeddings: fewer inputs, or encoding_format base64), or put the request into a batch."
+        " for less at once (of embeddings: fewer inputs), or put the request into a batch."
     )
     logs.canonical(**logs.describe(error))
     told = {**headers, **http.error_headers(error), "content-type": "application/json"}
